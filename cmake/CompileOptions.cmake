@@ -1,0 +1,25 @@
+# gemmule_options: the flags that every one of our files is compiled with.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+
+add_library(gemmule_options INTERFACE)
+target_compile_options(gemmule_options INTERFACE
+  -Wall -Wextra
+  -Wno-psabi             # GCC's note on passing vectors: no vector crosses a call that is not inlined
+  -ffp-contract=off      # a fused multiply-add only where the source says so: equal bits on every target
+  -fno-math-errno)       # nothing reads errno after a square root
+
+if(GEMMULE_SANITIZE)
+  set(sanitize -fsanitize=address,undefined -fno-sanitize-recover=all)
+  target_compile_options(gemmule_options INTERFACE ${sanitize} -fno-omit-frame-pointer)
+  target_link_options(gemmule_options INTERFACE ${sanitize})
+endif()

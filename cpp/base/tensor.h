@@ -1,0 +1,37 @@
+// A named array of a file, as its bytes lie there.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace gemmule {
+
+enum class DType { kF32, kF16, kBF16, kI8, kU8, kI32, kI64, kOther };
+
+std::string_view Name(DType dtype);
+
+struct TensorView {
+  std::string name;
+  DType dtype = DType::kOther;
+  std::string dtype_name;              // as the file spells it
+  std::vector<std::uint64_t> shape;    // outermost first
+  std::span<const std::byte> bytes;    // mapped; alignment is not promised
+  std::size_t file = 0;                // index of the file it lies in
+  std::uint64_t offset = 0;            // of the bytes, from that file's start
+};
+
+// Reads rows of a table from the file itself rather than through its map: a touched map page makes whole folios
+// resident, and of these tables only the rows of the tokens in use are wanted (docs/decisions/0006).
+class RowSource {
+ public:
+  virtual ~RowSource() = default;
+  virtual std::size_t row_bytes() const = 0;
+  // row < rows, out.size() == row_bytes(). Throws ResourceError when the file cannot be read.
+  virtual void Read(std::size_t row, std::span<std::byte> out) const = 0;
+};
+
+}  // namespace gemmule

@@ -1,0 +1,48 @@
+// What the parts of the Python module share. Each bind_*.cc adds one class.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <cstdint>
+#include <span>
+
+#include "base/parallel.h"
+#include "engine/decoder.h"
+
+namespace gemmule {
+
+namespace py = pybind11;
+
+// Bound with .noconvert(): the Python face converts.
+using Tokens = py::array_t<std::int32_t, py::array::c_style>;
+using Floats = py::array_t<float, py::array::c_style>;
+
+void BindErrors(py::module_& module);
+void BindModel(py::module_& module);
+void BindDecoder(py::module_& module);
+void BindSampler(py::module_& module);
+void BindTesting(py::module_& module);
+
+// The ids of a (T,) array. Throws ArgumentError for another shape.
+std::span<const std::int32_t> Ids(const Tokens& tokens);
+
+// Asks Python for pending signals, at most every 20 ms; true once a handler has raised. Made with the GIL held, asked
+// without it, on the same thread.
+Parallel::StopCheck AskForSignals();
+
+// Runs call(stop) without the GIL; a handler's exception (KeyboardInterrupt) comes out of it.
+template <class Call>
+void WithoutGil(const Call& call) {
+  const Parallel::StopCheck stop = AskForSignals();
+  try {
+    const py::gil_scoped_release nogil;
+    call(stop);
+  } catch (const Stopped&) {
+    throw py::error_already_set();  // what the handler raised
+  }
+}
+
+}  // namespace gemmule

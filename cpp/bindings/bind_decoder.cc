@@ -1,0 +1,65 @@
+#include "base/error.h"
+#include "bindings/bind.h"
+#include "engine/load.h"
+
+namespace gemmule {
+namespace {
+
+Floats Prefill(Decoder& decoder, const Tokens& tokens) {
+  const auto ids = Ids(tokens);
+  Floats logits(static_cast<py::ssize_t>(decoder.model().config.vocab_size));
+  const std::span<float> out(logits.mutable_data(), static_cast<std::size_t>(logits.size()));
+  WithoutGil([&](const Parallel::StopCheck& stop) { decoder.Prefill(ids, out, stop); });
+  return logits;
+}
+
+Floats Logits(Decoder& decoder, const Tokens& tokens) {
+  const auto ids = Ids(tokens);
+  Floats logits({tokens.size(), static_cast<py::ssize_t>(decoder.model().config.vocab_size)});
+  const std::span<float> out(logits.mutable_data(), static_cast<std::size_t>(logits.size()));
+  WithoutGil([&](const Parallel::StopCheck& stop) { decoder.Logits(ids, out, stop); });
+  return logits;
+}
+
+py::array_t<double> Score(Decoder& decoder, const Tokens& tokens) {
+  const auto ids = Ids(tokens);
+  py::array_t<double> scores(ids.empty() ? 0 : tokens.size() - 1);
+  const std::span<double> out(scores.mutable_data(), static_cast<std::size_t>(scores.size()));
+  WithoutGil([&](const Parallel::StopCheck& stop) { decoder.Score(ids, out, stop); });
+  return scores;
+}
+
+}  // namespace
+
+std::span<const std::int32_t> Ids(const Tokens& tokens) {
+  if (tokens.ndim() != 1) throw ArgumentError("ids: want shape (T,), got " + std::to_string(tokens.ndim()) + " dimensions");
+  return {tokens.data(), static_cast<std::size_t>(tokens.size())};
+}
+
+Parallel::StopCheck AskForSignals() {
+  using Clock = std::chrono::steady_clock;
+  return [next = Clock::now()]() mutable {
+    if (Clock::now() < next) return false;
+    bool raised = false;
+    {
+      const py::gil_scoped_acquire gil;
+      raised = PyErr_CheckSignals() != 0;
+    }
+    next = Clock::now() + std::chrono::milliseconds(20);
+    return raised;
+  };
+}
+
+void BindDecoder(py::module_& module) {
+  py::class_<Decoder>(module, "Decoder")
+      .def(py::init([](std::shared_ptr<Checkpoint> checkpoint) { return std::make_unique<Decoder>(ModelOf(checkpoint)); }),
+           py::arg("model"))
+      .def_property_readonly("length", &Decoder::length)
+      .def_property_readonly("cache_bytes", &Decoder::cache_bytes)
+      .def("prefill", &Prefill, py::arg("ids").noconvert())
+      .def("logits", &Logits, py::arg("ids").noconvert())
+      .def("score", &Score, py::arg("ids").noconvert())
+      .def("rewind", &Decoder::Rewind, py::arg("length"));
+}
+
+}  // namespace gemmule

@@ -1,0 +1,242 @@
+// gemmule._core.testing: every kernel alone, numpy in and numpy out. Shapes are checked here, since kernels trust theirs.
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/cpu.h"
+#include "base/error.h"
+#include "bindings/bind.h"
+#include "engine/load.h"
+#include "formats/json.h"
+#include "formats/safetensors.h"
+#include "kernels/attend.h"
+#include "kernels/elementwise.h"
+#include "kernels/int8_rows.h"
+#include "kernels/log_sum_exp.h"
+#include "kernels/matmul_f32.h"
+#include "kernels/matmul_i8.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rope.h"
+#include "kernels/steps.h"
+#include "model/linear.h"
+#include "quant/row.h"
+
+namespace gemmule {
+namespace {
+
+using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
+
+void Want(bool ok, const char* what) {
+  if (!ok) throw ArgumentError(what);
+}
+
+std::size_t Dim(const py::array& array, py::ssize_t axis) { return static_cast<std::size_t>(array.shape(axis)); }
+
+std::span<const float> View(const Floats& x) { return {x.data(), static_cast<std::size_t>(x.size())}; }
+std::span<float> MutableView(Floats& x) { return {x.mutable_data(), static_cast<std::size_t>(x.size())}; }
+
+std::span<const std::byte> ByteView(const py::array& x) {
+  return {static_cast<const std::byte*>(x.data()), static_cast<std::size_t>(x.nbytes())};
+}
+
+// x with an operation applied in place.
+template <class Operation>
+Floats Changed(const Floats& x, const Operation& operation) {
+  Floats y(x.size());
+  std::copy_n(x.data(), x.size(), y.mutable_data());
+  operation(MutableView(y));
+  return y;
+}
+
+Encoding EncodingOf(const std::string& name) {
+  for (const Encoding e :
+       {Encoding::kF32, Encoding::kF16, Encoding::kBF16, Encoding::kC2, Encoding::kC4, Encoding::kC8}) {
+    if (Name(e) == name) return e;
+  }
+  throw ArgumentError("unknown encoding " + name);
+}
+
+// K elements a row, so that the weight's rows have the bytes they have.
+MatrixView Matrix(const Bytes& weight, Encoding encoding, const std::optional<Floats>& row_scale, const Floats& x) {
+  Want(weight.ndim() == 2 && x.ndim() == 2, "want weight (rows, bytes) and x (T, K)");
+  Want(Dim(x, 1) % Planes(encoding) == 0 && RowBytes(encoding, Dim(x, 1)) == Dim(weight, 1), "rows do not fit K");
+  Want(IsCoded(encoding) == row_scale.has_value(), "row_scale: for codes, and for codes only");
+  Want(!row_scale || Dim(*row_scale, 0) == Dim(weight, 0), "row_scale: want (rows,)");
+  return {encoding, ByteView(weight).data(), Dim(weight, 0), Dim(x, 1),
+          row_scale ? ByteView(*row_scale).data() : nullptr};
+}
+
+Floats RunMatmulI8(const Bytes& weight, int bits, const Floats& row_scale, const Floats& x, float input_scale) {
+  const Encoding encoding = EncodingOf("c" + std::to_string(bits));
+  const MatrixView w = Matrix(weight, encoding, row_scale, x);
+  const Linear linear{.name = {}, .weight = w, .input_scale = input_scale, .is_last = true};
+  Floats y({x.shape(0), weight.shape(0)});
+  Parallel parallel(1);
+  LinearRunner(Products::kInteger, parallel).Run(x.data(), Dim(x, 0), {{&linear, y.mutable_data(), w.rows}});
+  return y;
+}
+
+Floats RunMatmulF32(const Bytes& weight, const std::string& encoding, const std::optional<Floats>& row_scale,
+                    const Floats& x) {
+  const MatrixView w = Matrix(weight, EncodingOf(encoding), row_scale, x);
+  const Linear linear{.name = {}, .weight = w};
+  Floats y({x.shape(0), weight.shape(0)});
+  Parallel parallel(1);
+  LinearRunner(Products::kFloat32, parallel).Run(x.data(), Dim(x, 0), {{&linear, y.mutable_data(), w.rows}});
+  return y;
+}
+
+Floats RunDecodeRow(const Bytes& row, const std::string& encoding, const std::optional<Floats>& scales, std::size_t n) {
+  const Encoding e = EncodingOf(encoding);
+  Want(RowBytes(e, n) == static_cast<std::size_t>(row.size()), "the row does not hold n elements");
+  Want(IsCoded(e) == scales.has_value() && (!scales || (scales->size() > 0 && n % Dim(*scales, 0) == 0)),
+       "scales: for codes only, and a divisor of n");
+  Floats y(static_cast<py::ssize_t>(n));
+  DecodeRow(e, ByteView(row), scales ? ByteView(*scales) : std::span<const std::byte>(), MutableView(y));
+  return y;
+}
+
+Floats RunAttend(const Floats& q, const Floats& k, const Floats& v, const std::string& element, float k_scale,
+                 float v_scale) {
+  static const std::vector<std::pair<std::string, Encoding>> kElements = {
+      {"f32", Encoding::kF32}, {"bf16", Encoding::kBF16}, {"i8", Encoding::kC8}, {"i4", Encoding::kC4}};
+  const auto found = std::find_if(kElements.begin(), kElements.end(), [&](const auto& e) { return e.first == element; });
+  Want(found != kElements.end(), "element: want f32, bf16, i8 or i4");
+  Want(q.ndim() == 1 && k.ndim() == 2 && v.ndim() == 2 && Dim(k, 0) == Dim(v, 0) && Dim(k, 0) > 0 &&
+           Dim(k, 1) == Dim(q, 0) && Dim(v, 1) == Dim(q, 0) && Dim(q, 0) % 2 == 0 && Dim(q, 0) <= kMaxHeadDim,
+       "want q (d,), k and v (n, d), d even");
+  const Encoding encoding = found->second;
+  const std::size_t n = Dim(k, 0);
+  const std::size_t e = Dim(q, 0);
+  const std::size_t row_bytes = RowBytes(encoding, e);
+  std::vector<Buffer<std::byte>> blocks((n + KvView::kBlock - 1) / KvView::kBlock);
+  std::vector<const std::byte*> pointers;
+  for (auto& block : blocks) {
+    block.Reserve(2 * KvView::kBlock * row_bytes);
+    pointers.push_back(block.data());
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    std::byte* row = blocks[i / KvView::kBlock].data() + i % KvView::kBlock * row_bytes;
+    EncodeRow(encoding, {k.data() + i * e, e}, k_scale, row);
+    EncodeRow(encoding, {v.data() + i * e, e}, v_scale, row + KvView::kBlock * row_bytes);
+  }
+  Floats out(q.size());
+  const bool coded = IsCoded(encoding);
+  Attend({encoding, pointers, row_bytes, coded ? k_scale : 1.0f, coded ? v_scale : 1.0f}, 0, 0, n, View(q), MutableView(out));
+  return out;
+}
+
+Floats RunLinear(const Checkpoint& checkpoint, const std::string& name, const Floats& x) {
+  const Linear* found = nullptr;
+  ForEachLinear(checkpoint.model.weights, [&](const Linear& linear) { found = linear.name == name ? &linear : found; });
+  Want(found != nullptr, "no linear module of this name is in use");
+  Want(x.ndim() == 2 && Dim(x, 1) == found->weight.cols, "x: want (T, in)");
+  Floats y({x.shape(0), static_cast<py::ssize_t>(found->weight.rows)});
+  Parallel parallel(checkpoint.model.threads);
+  LinearRunner(checkpoint.model.products, parallel)
+      .Run(x.data(), Dim(x, 0), {{found, y.mutable_data(), found->weight.rows}});
+  return y;
+}
+
+Floats RunEmbed(const Checkpoint& checkpoint, const std::string& name, const Tokens& tokens) {
+  const Weights& weights = checkpoint.model.weights;
+  const Embedding& table = name == weights.embed_tokens.name ? weights.embed_tokens : weights.embed_tokens_per_layer;
+  Want(table.name == name, "no embedding of this name is in use");
+  Floats y({tokens.size(), static_cast<py::ssize_t>(table.cols)});
+  for (py::ssize_t t = 0; t < tokens.size(); ++t) {
+    table.Read(static_cast<std::size_t>(tokens.at(t)), {y.mutable_data(t, 0), table.cols});
+  }
+  return y;
+}
+
+Floats RunLayerOutputs(const std::shared_ptr<Checkpoint>& checkpoint, const Tokens& tokens, const Floats& inputs) {
+  const Config& config = checkpoint->model.config;
+  Want(inputs.ndim() == 3 && Dim(inputs, 0) == config.layers.size() && inputs.shape(1) == tokens.size() &&
+           Dim(inputs, 2) == config.hidden_size,
+       "inputs: want (L, T, D)");
+  Floats outputs({inputs.shape(0), inputs.shape(1), inputs.shape(2)});
+  Decoder decoder(ModelOf(checkpoint));
+  const auto ids = Ids(tokens);
+  WithoutGil([&](const Parallel::StopCheck& stop) {
+    decoder.LayerOutputs(ids, View(inputs), MutableView(outputs), stop);
+  });
+  return outputs;
+}
+
+py::object ToPython(const JsonValue& value) {
+  struct Visitor {
+    py::object operator()(std::monostate) const { return py::none(); }
+    py::object operator()(bool x) const { return py::bool_(x); }
+    py::object operator()(std::int64_t x) const { return py::int_(x); }
+    py::object operator()(double x) const { return py::float_(x); }
+    py::object operator()(const std::string& x) const { return py::str(x); }
+    py::object operator()(const JsonValue::Array& x) const {
+      py::list list;
+      for (const JsonValue& element : x) list.append(ToPython(element));
+      return list;
+    }
+    py::object operator()(const JsonValue::Object& x) const {
+      py::dict dict;
+      for (const JsonMember& member : x) dict[py::str(member.key)] = ToPython(member.value);
+      return dict;
+    }
+  };
+  return std::visit(Visitor(), value.data);
+}
+
+py::list ListSafetensors(const std::string& path) {
+  const MappedFile file = MappedFile::Open(path);
+  py::list list;
+  for (const TensorView& tensor : ReadSafetensors(file, 0)) {
+    list.append(py::make_tuple(tensor.name, tensor.dtype_name, py::tuple(py::cast(tensor.shape)), tensor.bytes.size()));
+  }
+  return list;
+}
+
+}  // namespace
+
+void BindTesting(py::module_& module) {
+  module.def("targets", &Targets);
+  module.def("set_target", [](const std::optional<std::string>& name) { SetTarget(name.value_or("")); }, py::arg("name"));
+  module.def("exp", [](const Floats& x) { return Changed(x, [](std::span<float> y) { Exp(y, y); }); });
+  module.def("rms_norm", [](const Floats& x, const std::optional<Floats>& weight, float eps) {
+    Want(x.size() > 0 && (!weight || weight->size() == x.size()), "want x (n,) and weight (n,)");
+    return Changed(x, [&](std::span<float> y) {
+      RmsNorm(y, weight ? View(*weight) : std::span<const float>(), eps, y);
+    });
+  }, py::arg("x"), py::arg("weight"), py::arg("eps"));
+  module.def("rope", [](const Floats& x, const Floats& cos, const Floats& sin) {
+    Want(cos.size() == sin.size() && x.size() == 2 * cos.size(), "want x (d,), cos and sin (d / 2,)");
+    return Changed(x, [&](std::span<float> y) { Rope(View(cos), View(sin), y); });
+  }, py::arg("x"), py::arg("cos"), py::arg("sin"));
+  module.def("gelu_mul", [](const Floats& gate, const Floats& up) {
+    Want(gate.size() == up.size(), "want gate and up of one size");
+    return Changed(gate, [&](std::span<float> y) { GeluMul(y, View(up), y); });
+  }, py::arg("gate"), py::arg("up"));
+  module.def("round_to_grid", [](const Floats& x, float scale) {
+    return Changed(x, [&](std::span<float> y) { RoundToGrid(scale, y); });
+  }, py::arg("x"), py::arg("scale"));
+  module.def("softcap", [](const Floats& x, float cap) {
+    return Changed(x, [&](std::span<float> y) { Softcap(cap, y); });
+  }, py::arg("x"), py::arg("cap"));
+  module.def("log_sum_exp", [](const Floats& x) {
+    Want(x.size() > 0, "want at least one element");
+    return LogSumExp(View(x));
+  }, py::arg("x"));
+  module.def("matmul_i8", &RunMatmulI8, py::arg("weight"), py::arg("bits"), py::arg("row_scale"), py::arg("x"),
+             py::arg("input_scale"));
+  module.def("matmul_f32", &RunMatmulF32, py::arg("weight"), py::arg("encoding"), py::arg("row_scale"), py::arg("x"));
+  module.def("decode_row", &RunDecodeRow, py::arg("row"), py::arg("encoding"), py::arg("scales"), py::arg("n"));
+  module.def("attend", &RunAttend, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("element"), py::arg("k_scale"),
+             py::arg("v_scale"));
+  module.def("linear", &RunLinear, py::arg("model"), py::arg("name"), py::arg("x"));
+  module.def("embed", &RunEmbed, py::arg("model"), py::arg("name"), py::arg("ids"));
+  module.def("layer_outputs", &RunLayerOutputs, py::arg("model"), py::arg("ids"), py::arg("inputs"));
+  module.def("parse_json", [](const py::bytes& text) { return ToPython(ParseJson(std::string_view(text), "text")); },
+             py::arg("text"));
+  module.def("safetensors", &ListSafetensors, py::arg("path"));
+}
+
+}  // namespace gemmule

@@ -1,0 +1,30 @@
+#include "base/cpu.h"
+#include "bindings/bind.h"
+
+namespace gemmule {
+namespace {
+
+py::dict Cpu() {
+  py::dict info;
+  info["target"] = Target();
+  info["targets"] = py::cast(Targets());
+  info["threads"] = DefaultThreads();
+  info["features"] = py::cast(Features());
+  return info;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, module) {
+  module.attr("__version__") = GEMMULE_VERSION;
+  BindErrors(module);
+  SetTargetFromEnvironment();
+  module.def("cpu", &Cpu);
+  BindModel(module);
+  BindDecoder(module);
+  BindSampler(module);
+  py::module_ testing = module.def_submodule("testing");
+  BindTesting(testing);
+}
+
+}  // namespace gemmule

@@ -1,0 +1,66 @@
+// One conversation's state: its KV cache and how far it has come.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/buffer.h"
+#include "base/parallel.h"
+#include "model/forward.h"
+#include "model/kv_cache.h"
+#include "model/model.h"
+
+namespace gemmule {
+
+// A call was ended by its stop check. Tokens whose keys and values are complete stay in the cache.
+struct Stopped {};
+
+// Not for two threads at once: a second call while one runs throws ArgumentError.
+class Decoder {
+ public:
+  explicit Decoder(std::shared_ptr<const Model> model);
+
+  // Each call appends `ids` and may throw ArgumentError (an id outside [0, V), too few ids), ContextError, ResourceError
+  // and, when `stop` says so, Stopped.
+
+  // T >= 1; logits (V,) of the last token.
+  void Prefill(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop);
+  // T >= 1; logits (T, V) of all tokens.
+  void Logits(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop);
+  // T >= 2; log_probabilities (T - 1,), nats: of ids[t + 1] after all tokens up to ids[t].
+  void Score(std::span<const std::int32_t> ids, std::span<double> log_probabilities, const Parallel::StopCheck& stop);
+  // Each layer on its own input: inputs and outputs (L, T, D). For tests, so that layers' errors do not add up.
+  void LayerOutputs(std::span<const std::int32_t> ids, std::span<const float> inputs, std::span<float> outputs,
+                    const Parallel::StopCheck& stop);
+
+  // Forgets all but the first `length` tokens. False, and nothing changed, where a sliding layer no longer has the keys
+  // that the next token needs.
+  bool Rewind(std::size_t length);
+
+  std::size_t length() const { return length_; }
+  std::size_t cache_bytes() const { return cache_.bytes(); }
+  const Model& model() const { return *model_; }
+
+ private:
+  class Use;  // marks the decoder as in use for one call
+
+  void CheckIds(std::span<const std::int32_t> ids, std::size_t at_least) const;
+  // Runs all chunks; `wanted` tokens at the end of `ids` need logits. visit(t, logits, count) gets theirs in order, in
+  // groups: logits (count, V) of tokens t, t + 1, ... of `ids`.
+  template <class Visit>
+  void Run(std::span<const std::int32_t> ids, std::size_t wanted, const Visit& visit);
+  void ThrowIfStopped() const;
+
+  std::shared_ptr<const Model> model_;
+  Parallel parallel_;
+  KvCache cache_;
+  Forward forward_;
+  std::size_t length_ = 0;
+  Buffer<float> logits_;  // (kLogitGroup, V)
+  std::atomic<bool> in_use_{false};
+};
+
+}  // namespace gemmule

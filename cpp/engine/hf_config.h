@@ -1,0 +1,21 @@
+// From config.json to what the model runs by: the defaults and rules of transformers' Gemma 4 config classes.
+#pragma once
+
+#include <string>
+
+#include "formats/json.h"
+#include "model/config.h"
+
+namespace gemmule {
+
+struct HfConfig {
+  Config config;
+  std::string model_type;  // of the whole checkpoint: "gemma4", "gemma4_text", "gemma4_unified", ...
+  bool is_mobile = false;  // quantization_config.quant_method is "gemma"
+};
+
+// `file` names the config in messages. Throws FormatError for a field that is missing, of the wrong type or out of
+// range, UnsupportedError for a feature that gemmule does not run.
+HfConfig ReadConfig(const JsonValue& root, const std::string& file);
+
+}  // namespace gemmule

@@ -1,0 +1,192 @@
+#include "engine/load.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string_view>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "engine/hf_config.h"
+#include "engine/tensor_table.h"
+#include "kernels/attend.h"
+
+namespace gemmule {
+namespace {
+
+LayerWeights LoadLayer(TensorTable& tensors, const Config& config, std::size_t i, const std::string& prefix, bool mobile) {
+  const LayerConfig& layer = config.layers[i];
+  const std::size_t d = config.hidden_size;
+  const std::size_t e = layer.head_dim;
+  const std::size_t q_width = config.num_attention_heads * e;
+  const std::size_t kv_width = layer.num_key_value_heads * e;
+  const std::string attention = prefix + "self_attn.";
+  const std::string mlp = prefix + "mlp.";
+
+  LayerWeights w;
+  w.input_layernorm = tensors.Vector(prefix + "input_layernorm.weight", d);
+  w.post_attention_layernorm = tensors.Vector(prefix + "post_attention_layernorm.weight", d);
+  w.pre_feedforward_layernorm = tensors.Vector(prefix + "pre_feedforward_layernorm.weight", d);
+  w.post_feedforward_layernorm = tensors.Vector(prefix + "post_feedforward_layernorm.weight", d);
+  w.layer_scalar = tensors.Scalar(prefix + "layer_scalar");
+
+  w.q_proj = tensors.Matrix(attention + "q_proj", q_width, d);
+  w.q_norm = tensors.Vector(attention + "q_norm.weight", e);
+  if (layer.kv_owner == i) {
+    w.k_proj = tensors.Matrix(attention + "k_proj", kv_width, d);
+    if (layer.has_v_proj) w.v_proj = tensors.Matrix(attention + "v_proj", kv_width, d);
+    w.k_norm = tensors.Vector(attention + "k_norm.weight", e);
+    if (mobile && tensors.Has(attention + "k_cache_scale")) {
+      w.k_cache_scale = tensors.Scalar(attention + "k_cache_scale");
+      w.v_cache_scale = tensors.Scalar(attention + "v_cache_scale");
+    }
+  }
+  w.o_proj = tensors.Matrix(attention + "o_proj", d, q_width);
+
+  w.gate_proj = tensors.Matrix(mlp + "gate_proj", layer.intermediate_size, d);
+  w.up_proj = tensors.Matrix(mlp + "up_proj", layer.intermediate_size, d);
+  w.down_proj = tensors.Matrix(mlp + "down_proj", d, layer.intermediate_size);
+
+  if (config.HasPerLayerInput()) {
+    const std::size_t p = config.hidden_size_per_layer_input;
+    w.per_layer_input_gate = tensors.Matrix(prefix + "per_layer_input_gate", p, d);
+    w.per_layer_projection = tensors.Matrix(prefix + "per_layer_projection", d, p);
+    w.post_per_layer_input_norm = tensors.Vector(prefix + "post_per_layer_input_norm.weight", d);
+  }
+  return w;
+}
+
+Weights LoadWeights(TensorTable& tensors, const Config& config, const std::string& prefix, bool mobile) {
+  const std::size_t d = config.hidden_size;
+  const std::size_t v = config.vocab_size;
+  Weights w;
+  w.embed_tokens = tensors.Table(prefix + "embed_tokens", v, d, static_cast<float>(std::sqrt(static_cast<double>(d))));
+  if (config.HasPerLayerInput()) {
+    const std::size_t p = config.hidden_size_per_layer_input;
+    const std::size_t width = config.layers.size() * p;
+    w.embed_tokens_per_layer = tensors.Table(prefix + "embed_tokens_per_layer", config.vocab_size_per_layer_input, width,
+                                             static_cast<float>(std::sqrt(static_cast<double>(p))));
+    w.per_layer_model_projection = tensors.Matrix(prefix + "per_layer_model_projection", width, d);
+    w.per_layer_projection_norm = tensors.Vector(prefix + "per_layer_projection_norm.weight", p);
+  }
+  for (std::size_t i = 0; i < config.layers.size(); ++i) {
+    w.layers.push_back(LoadLayer(tensors, config, i, prefix + "layers." + std::to_string(i) + ".", mobile));
+  }
+  w.norm = tensors.Vector(prefix + "norm.weight", d);
+  w.lm_head = config.tie_word_embeddings ? tensors.TiedHead(prefix + "embed_tokens", v, d)
+                                         : tensors.Matrix("lm_head", v, d);
+  w.lm_head.is_last = w.lm_head.output_scale == 0.0f;
+  return w;
+}
+
+// What the kernels cannot hold.
+void CheckLimits(const Config& config, const std::string& file) {
+  for (const LayerConfig& layer : config.layers) {
+    if (layer.head_dim <= kMaxHeadDim) continue;
+    throw UnsupportedError("heads that large are not run", "Gemma 4 has heads of 256 and 512 elements.",
+                           {.file = file, .tensor = "head_dim", .expected = std::to_string(kMaxHeadDim) + " at most",
+                            .found = std::to_string(layer.head_dim)});
+  }
+}
+
+bool HasCacheScales(const Model& model) {
+  for (std::size_t i = 0; i < model.config.layers.size(); ++i) {
+    const LayerWeights& layer = model.weights.layers[i];
+    if (model.config.layers[i].kv_owner == i && !(layer.k_cache_scale > 0 && layer.v_cache_scale > 0)) return false;
+  }
+  return true;
+}
+
+KvMode ChooseKv(const std::string& name, const Model& model) {
+  const bool calibrated = HasCacheScales(model);
+  if (name == "auto") return calibrated ? KvMode::kStatic : KvMode::kFloat32;
+  if (name == "float32") return KvMode::kFloat32;
+  if (name == "bf16") return KvMode::kBf16;
+  if (name != "static") {
+    throw ArgumentError("kv is \"" + name + "\"", "Use \"auto\", \"float32\", \"bf16\" or \"static\".");
+  }
+  if (!calibrated) {
+    throw UnsupportedError("kv=\"static\" needs a k_cache_scale and a v_cache_scale above 0 in every layer",
+                           "Only mobile checkpoints carry them; use kv=\"float32\" or kv=\"bf16\".");
+  }
+  return KvMode::kStatic;
+}
+
+Products ChooseProducts(const std::string& name, const Weights& weights) {
+  if (name != "auto" && name != "float32" && name != "int8") {
+    throw ArgumentError("activations is \"" + name + "\"", "Use \"auto\", \"float32\" or \"int8\".");
+  }
+  bool coded = false;
+  ForEachLinear(weights, [&](const Linear& linear) { coded = coded || IsCoded(linear.weight.encoding); });
+  return coded && name != "float32" ? Products::kInteger : Products::kFloat32;
+}
+
+std::size_t ChooseContext(std::size_t wanted, const Config& config) {
+  const std::size_t most = config.max_position_embeddings;
+  if (wanted > most) {
+    throw ArgumentError("context is " + std::to_string(wanted) + "; the checkpoint was made for " + std::to_string(most) +
+                            " positions at most",
+                        "Use a context of at most " + std::to_string(most) + ", or leave it out.");
+  }
+  return wanted == 0 ? most : wanted;
+}
+
+int ChooseThreads(int wanted) {
+  constexpr int kMost = 1024;
+  if (wanted < 0 || wanted > kMost) {
+    throw ArgumentError("threads is " + std::to_string(wanted) + "; want 1 to " + std::to_string(kMost));
+  }
+  return wanted == 0 ? DefaultThreads() : wanted;
+}
+
+bool StartsWithAny(std::string_view name, const std::vector<std::string>& prefixes) {
+  return std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& p) { return name.starts_with(p); });
+}
+
+// Sorts the tensors that no one asked for into those that may be there and those we know nothing of.
+void AccountForTheRest(Checkpoint& checkpoint, const TensorTable& tensors, const std::string& prefix) {
+  std::vector<std::string> leftovers;
+  for (std::size_t i = 0; i < checkpoint.model.config.layers.size(); ++i) {
+    const std::string attention = prefix + "layers." + std::to_string(i) + ".self_attn.";
+    for (const char* name : {"k_cache_scale", "v_cache_scale"}) leftovers.push_back(attention + name);
+    if (checkpoint.model.config.layers[i].kv_owner == i) continue;
+    for (const char* name : {"k_proj.", "v_proj.", "k_norm."}) leftovers.push_back(attention + name);
+  }
+  if (checkpoint.model.config.tie_word_embeddings) leftovers.push_back("lm_head.");
+  const std::vector<std::string> towers = {"model.vision_tower.", "model.audio_tower.", "model.embed_vision.",
+                                           "model.embed_audio.", "model.vision_embedder."};
+  for (const TensorView& tensor : checkpoint.files.tensors) {
+    if (tensors.used().contains(tensor.name)) continue;
+    auto& list = StartsWithAny(tensor.name, towers)      ? checkpoint.skipped_tensors
+                 : StartsWithAny(tensor.name, leftovers) ? checkpoint.leftover_tensors
+                                                         : checkpoint.unknown_tensors;
+    list.push_back(tensor.name);
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<const Checkpoint> LoadCheckpoint(const std::string& folder, const LoadOptions& options) {
+  auto checkpoint = std::make_shared<Checkpoint>();
+  checkpoint->files = OpenCheckpoint(folder);
+  HfConfig hf = ReadConfig(checkpoint->files.config, checkpoint->files.config_path);
+  CheckLimits(hf.config, checkpoint->files.config_path);
+
+  TensorTable tensors(checkpoint->files, hf.is_mobile);
+  const bool nested = tensors.Has("model.language_model.norm.weight");
+  const std::string prefix = nested ? "model.language_model." : "model.";
+  Model& model = checkpoint->model;
+  model.config = std::move(hf.config);
+  model.weights = LoadWeights(tensors, model.config, prefix, hf.is_mobile);
+  model.products = ChooseProducts(options.activations, model.weights);
+  model.kv = ChooseKv(options.kv, model);
+  model.context = ChooseContext(options.context, model.config);
+  model.threads = ChooseThreads(options.threads);
+
+  checkpoint->model_type = hf.model_type;
+  checkpoint->parameters = tensors.elements();
+  checkpoint->weight_bytes = tensors.bytes();
+  AccountForTheRest(*checkpoint, tensors, prefix);
+  return checkpoint;
+}
+
+}  // namespace gemmule

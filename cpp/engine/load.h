@@ -1,0 +1,41 @@
+// A checkpoint folder to a Model: the one place where file formats meet the model.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "formats/checkpoint_files.h"
+#include "model/model.h"
+
+namespace gemmule {
+
+struct LoadOptions {
+  int threads = 0;                   // 0: DefaultThreads()
+  std::size_t context = 0;           // tokens; 0: the checkpoint's maximum
+  std::string activations = "auto";  // "auto", "float32", "int8"
+  std::string kv = "auto";           // "auto", "float32", "bf16", "static"
+};
+
+// A Model and what belongs to it: the mapped files its views point into, and an account of what they hold.
+struct Checkpoint {
+  CheckpointFiles files;
+  Model model;
+  std::string model_type;
+  std::uint64_t parameters = 0;    // of the text model's matrices and vectors in use; a tied table counts once
+  std::uint64_t weight_bytes = 0;  // their bytes in the files, scales included
+  std::vector<std::string> leftover_tensors;  // known, but not used: keys and values of layers that share another's
+  std::vector<std::string> skipped_tensors;   // of the vision and audio towers
+  std::vector<std::string> unknown_tensors;
+};
+
+// Every tensor the model needs is found and its dtype and shape checked before this returns. Throws FormatError,
+// UnsupportedError, ResourceError and, for `options`, ArgumentError.
+std::shared_ptr<const Checkpoint> LoadCheckpoint(const std::string& folder, const LoadOptions& options);
+
+// The model of a checkpoint, keeping the checkpoint alive.
+inline std::shared_ptr<const Model> ModelOf(const std::shared_ptr<const Checkpoint>& checkpoint) {
+  return {checkpoint, &checkpoint->model};
+}
+
+}  // namespace gemmule

@@ -1,0 +1,113 @@
+#include "formats/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cassert>
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include "base/checked.h"
+#include "base/error.h"
+
+namespace gemmule {
+namespace {
+
+static_assert(sizeof(std::size_t) == 8 && sizeof(off_t) == 8, "files larger than 4 GB are mapped whole");
+
+ResourceError SystemError(const std::string& what, const std::string& path, int error) {
+  return ResourceError(what + ": " + std::generic_category().message(error), "Check the path and its permissions.",
+                       {.file = path});
+}
+
+}  // namespace
+
+MappedFile MappedFile::Open(const std::string& path) {
+  // O_NONBLOCK: opening a named pipe must not wait for a writer. Regular files do not care.
+  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) throw SystemError("the file cannot be opened", path, errno);
+  MappedFile file(path, descriptor);  // closes the descriptor whatever happens from here on
+
+  struct stat status = {};
+  if (fstat(descriptor, &status) != 0) throw SystemError("the file cannot be examined", path, errno);
+  if (!S_ISREG(status.st_mode)) {
+    throw ResourceError("a file is needed", "Check the path.",
+                        {.file = path,
+                         .expected = "a regular file",
+                         .found = S_ISDIR(status.st_mode) ? "a folder" : "a device, pipe or socket"});
+  }
+  if (status.st_size <= 0) throw FormatError("the file is empty", {.file = path});
+
+  // MAP_PRIVATE: pages are shared with the page cache and other processes as long as nobody writes, and nothing could
+  // ever reach the file through this map.
+  const std::size_t size = static_cast<std::size_t>(status.st_size);
+  void* const start = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+  if (start == MAP_FAILED) throw SystemError("the file cannot be mapped", path, errno);
+  file.bytes_ = {static_cast<const std::byte*>(start), size};
+  return file;
+}
+
+MappedFile::MappedFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      bytes_(std::exchange(other.bytes_, {})) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+void MappedFile::PreadExact(std::uint64_t offset, std::span<std::byte> out) const {
+  const auto end = CheckedAdd(offset, out.size());
+  if (!end || *end > size()) {
+    throw ResourceError("the file ends before the bytes wanted", "Load the checkpoint again.",
+                        {.file = path_,
+                         .offset = offset,
+                         .expected = std::to_string(out.size()) + " bytes",
+                         .found = "a file of " + std::to_string(size()) + " bytes"});
+  }
+  while (!out.empty()) {
+    const ssize_t got = pread(descriptor_, out.data(), out.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw SystemError("the file cannot be read", path_, errno);
+    if (got == 0) {
+      throw ResourceError("the file became shorter while it was in use", "Load the checkpoint again.",
+                          {.file = path_, .offset = offset});
+    }
+    out = out.subspan(static_cast<std::size_t>(got));
+    offset += static_cast<std::uint64_t>(got);
+  }
+}
+
+FileRows::FileRows(std::shared_ptr<const MappedFile> file, std::uint64_t offset, std::size_t rows,
+                   std::size_t row_bytes)
+    : file_(std::move(file)), offset_(offset), rows_(rows), row_bytes_(row_bytes) {
+  const auto bytes = CheckedMul(rows, row_bytes);
+  const auto end = bytes ? CheckedAdd(offset, *bytes) : std::nullopt;
+  if (!end || *end > file_->size()) {
+    throw FormatError("the rows do not lie inside the file",
+                      {.file = file_->path(),
+                       .offset = offset,
+                       .expected = std::to_string(rows) + " rows of " + std::to_string(row_bytes) + " bytes",
+                       .found = "a file of " + std::to_string(file_->size()) + " bytes"});
+  }
+}
+
+void FileRows::Read(std::size_t row, std::span<std::byte> out) const {
+  assert(row < rows_ && out.size() == row_bytes_);
+  file_->PreadExact(offset_ + row * row_bytes_, out);
+}
+
+}  // namespace gemmule

@@ -1,0 +1,59 @@
+// A whole file, mapped for reading and open for pread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/tensor.h"
+
+namespace gemmule {
+
+// Owns the map and the descriptor. Reading is safe from several threads at once. A file that another program shortens
+// while it is mapped ends this one with SIGBUS, as with every mapped file: do not write into a checkpoint in use.
+class MappedFile {
+ public:
+  // Throws ResourceError when `path` is missing, unreadable or no regular file, FormatError when it is empty.
+  static MappedFile Open(const std::string& path);
+
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  ~MappedFile();
+
+  const std::string& path() const noexcept { return path_; }
+  std::uint64_t size() const noexcept { return bytes_.size(); }  // bytes, >= 1
+  std::span<const std::byte> bytes() const noexcept { return bytes_; }
+
+  // Fills `out` from the file itself, not through the map. Throws ResourceError when the file ends before or cannot
+  // be read.
+  void PreadExact(std::uint64_t offset, std::span<std::byte> out) const;
+
+ private:
+  MappedFile(std::string path, int descriptor);
+
+  std::string path_;
+  int descriptor_;                    // -1 once moved from
+  std::span<const std::byte> bytes_;  // the whole map; empty once moved from
+};
+
+// Rows of equal size that lie one after another in a file.
+class FileRows : public RowSource {
+ public:
+  // Throws FormatError when the rows do not lie inside the file.
+  FileRows(std::shared_ptr<const MappedFile> file, std::uint64_t offset, std::size_t rows, std::size_t row_bytes);
+
+  std::size_t row_bytes() const override { return row_bytes_; }
+  void Read(std::size_t row, std::span<std::byte> out) const override;
+
+ private:
+  std::shared_ptr<const MappedFile> file_;
+  std::uint64_t offset_;  // of row 0, from the file's start
+  std::size_t rows_;
+  std::size_t row_bytes_;
+};
+
+}  // namespace gemmule

@@ -1,0 +1,72 @@
+// Stored elements to float vectors, in step order (kernels/steps.h).
+
+#if defined(GEMMULE_KERNELS_DECODE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef GEMMULE_KERNELS_DECODE_INL_H_
+#undef GEMMULE_KERNELS_DECODE_INL_H_
+#else
+#define GEMMULE_KERNELS_DECODE_INL_H_
+#endif
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hwy/highway.h"
+#include "kernels/lanes-inl.h"
+#include "kernels/steps.h"
+#include "quant/channelwise.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace gemmule {
+namespace HWY_NAMESPACE {
+
+// Loads `count` <= kLanes items of type T that start at item `at`, the other lanes zero. Any alignment.
+template <class T>
+HWY_INLINE hn::Vec<hn::Rebind<T, F32>> LoadItems(const std::byte* row, std::size_t at, std::size_t count) {
+  const hn::Rebind<T, F32> d;
+  const T* items = reinterpret_cast<const T*>(row) + at;
+  return count == kLanes ? hn::LoadU(d, items) : hn::LoadN(d, items, count);
+}
+
+// Plane `plane` of `count` items (elements; for 2 and 4 bits bytes) from item `at` on, as floats. Codes come without
+// their row's scale. Lanes past `count` hold some finite number.
+template <Encoding kEncoding>
+HWY_INLINE VF32 Decode(const std::byte* row, std::size_t at, std::size_t count, int plane) {
+  const F32 d;
+  const hn::RebindToSigned<F32> di;
+  const hn::RebindToUnsigned<F32> du;
+  if constexpr (kEncoding == Encoding::kF32) {
+    return LoadItems<float>(row, at, count);
+  } else if constexpr (kEncoding == Encoding::kBF16) {
+    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, LoadItems<std::uint16_t>(row, at, count))));
+  } else if constexpr (kEncoding == Encoding::kF16) {
+    const hn::Rebind<hwy::float16_t, F32> dh;
+    return hn::PromoteTo(d, hn::BitCast(dh, LoadItems<std::uint16_t>(row, at, count)));
+  } else if constexpr (kEncoding == Encoding::kC8) {
+    return hn::ConvertTo(d, hn::PromoteTo(di, LoadItems<std::int8_t>(row, at, count)));
+  } else {
+    using C = Channelwise<kEncoding>;
+    const auto bytes = hn::PromoteTo(di, LoadItems<std::uint8_t>(row, at, count));
+    const auto code = hn::And(hn::ShiftRightSame(bytes, plane * static_cast<int>(C::kBits)), hn::Set(di, C::kMask));
+    return hn::ConvertTo(d, hn::Sub(code, hn::Set(di, C::kOffset)));
+  }
+}
+
+// Calls step(chunk, counts...) for all chunks of n elements: body(chunk, count) with count 16 but for a last, partial one.
+template <Encoding kEncoding, class Body>
+HWY_INLINE void ForChunks(std::size_t n, const Body& body) {
+  const std::size_t items = n / Planes(kEncoding);
+  const std::size_t full = items / kVirtualLanes;
+  for (std::size_t chunk = 0; chunk < full; ++chunk) body(chunk, std::integral_constant<std::size_t, kVirtualLanes>());
+  if (items % kVirtualLanes != 0) body(full, items % kVirtualLanes);
+}
+
+// Of `count` <= 16 items of a chunk, those that register r holds.
+HWY_INLINE std::size_t CountOfReg(std::size_t count, std::size_t r) {
+  return count <= r * kLanes ? 0 : HWY_MIN(kLanes, count - r * kLanes);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace gemmule
+HWY_AFTER_NAMESPACE();
+
+#endif  // GEMMULE_KERNELS_DECODE_INL_H_

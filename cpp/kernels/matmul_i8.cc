@@ -1,0 +1,122 @@
+#include "kernels/matmul_i8.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/matmul_i8.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+#include "kernels/dot-inl.h"
+#include "kernels/lanes-inl.h"
+#include "quant/channelwise.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace gemmule {
+namespace HWY_NAMESPACE {
+
+// Adds the products of `bytes`, kByteLanes packed bytes of a row, with kDigits digit rows of activations.
+template <Encoding kEncoding, std::size_t kDigits>
+HWY_INLINE void AddProducts(VU8 bytes, const std::int8_t* HWY_RESTRICT x, const Int8Rows& rows,
+                            VI32 (&sum)[kDigits]) {
+  using C = Channelwise<kEncoding>;
+  Unroll<C::kPerByte>([&](auto plane) HWY_ATTR {
+    VU8 codes = bytes;
+    if constexpr (C::kBits != 8) {
+      // A shift of 16-bit lanes: bits of the upper byte come down and are masked away.
+      const hn::Repartition<std::uint16_t, U8> d16;
+      constexpr int kShift = static_cast<int>(plane() * C::kBits);
+      codes = hn::And(hn::BitCast(U8(), hn::ShiftRight<kShift>(hn::BitCast(d16, bytes))), hn::Set(U8(), C::kMask));
+    }
+    Unroll<kDigits>([&](auto digit) HWY_ATTR {
+      const VI8 v = hn::LoadU(I8(), x + digit * rows.row_stride + plane * rows.plane_stride);
+      sum[digit] = C::kBits == 8 ? DotBytes(codes, v, sum[digit]) : DotCodes(codes, v, sum[digit]);
+    });
+  });
+}
+
+// One row by kDigits digit rows of activations, the first of which is number `first`: their integer sums.
+template <Encoding kEncoding, std::size_t kDigits>
+HWY_INLINE void RowSums(const std::byte* row, std::size_t row_bytes, const Int8Rows& x, std::size_t first,
+                        std::int32_t (&out)[kDigits]) {
+  using C = Channelwise<kEncoding>;
+  constexpr std::int32_t kOffset = C::kBits == 8 ? kByteOffset : C::kOffset;
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(row);
+  const std::int8_t* codes = x.codes + first * x.row_stride;
+  VI32 sum[kDigits];
+  Unroll<kDigits>([&](auto digit) HWY_ATTR { sum[digit] = hn::Zero(I32()); });
+  std::size_t b = 0;
+  for (; b + kByteLanes <= row_bytes; b += kByteLanes) {
+    AddProducts<kEncoding>(hn::LoadU(U8(), bytes + b), codes + b, x, sum);
+  }
+  // Past the row's end the activations are zero.
+  if (b < row_bytes) AddProducts<kEncoding>(hn::LoadN(U8(), bytes + b, row_bytes - b), codes + b, x, sum);
+  Unroll<kDigits>([&](auto digit) HWY_ATTR {
+    out[digit] = hn::ReduceSum(I32(), sum[digit]) - kOffset * x.sums[first + digit];
+  });
+}
+
+// Tokens [t, tokens) of one row, kTile digit rows at a time, then what is left by smaller tiles.
+template <Encoding kEncoding, std::size_t kDigitsPerToken, std::size_t kTile>
+HWY_INLINE void RowTokens(const std::byte* row, std::size_t row_bytes, float row_scale, const Int8Rows& x,
+                          std::size_t t, float* HWY_RESTRICT y, std::size_t y_stride) {
+  constexpr std::size_t kTokens = kTile / kDigitsPerToken;
+  for (; t + kTokens <= x.tokens; t += kTokens) {
+    std::int32_t sums[kTile];
+    RowSums<kEncoding>(row, row_bytes, x, t * kDigitsPerToken, sums);
+    for (std::size_t i = 0; i < kTokens; ++i) {
+      float sum = static_cast<float>(sums[i * kDigitsPerToken]);
+      if constexpr (kDigitsPerToken == 2) sum = 256.0f * sum + static_cast<float>(sums[i * 2 + 1]);
+      y[(t + i) * y_stride] = sum * (x.scales[t + i] * row_scale);
+    }
+  }
+  if constexpr (kTile > kDigitsPerToken) {
+    if (t < x.tokens) {
+      RowTokens<kEncoding, kDigitsPerToken, kTile / 2>(row, row_bytes, row_scale, x, t, y, y_stride);
+    }
+  }
+}
+
+template <Encoding kEncoding, std::size_t kDigitsPerToken>
+void Rows(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Rows& x, float* y,
+          std::size_t y_stride) {
+  constexpr std::size_t kTile = 8;  // digit rows that share a loaded and unpacked vector of weights
+  const std::size_t row_bytes = w.RowBytes();
+  for (std::size_t row = row_begin; row < row_end; ++row) {
+    RowTokens<kEncoding, kDigitsPerToken, kTile>(w.Row(row), row_bytes, w.RowScale(row), x, 0, y + row, y_stride);
+  }
+}
+
+template <Encoding kEncoding>
+void RowsOfDigits(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Rows& x, float* y,
+                  std::size_t y_stride) {
+  if (x.digits == 1) return Rows<kEncoding, 1>(w, row_begin, row_end, x, y, y_stride);
+  Rows<kEncoding, 2>(w, row_begin, row_end, x, y, y_stride);
+}
+
+void MatmulI8(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Rows& x, float* y,
+              std::size_t y_stride) {
+  switch (w.encoding) {
+    case Encoding::kC2: return RowsOfDigits<Encoding::kC2>(w, row_begin, row_end, x, y, y_stride);
+    case Encoding::kC4: return RowsOfDigits<Encoding::kC4>(w, row_begin, row_end, x, y, y_stride);
+    case Encoding::kC8: return RowsOfDigits<Encoding::kC8>(w, row_begin, row_end, x, y, y_stride);
+    case Encoding::kF32:
+    case Encoding::kF16:
+    case Encoding::kBF16: HWY_DASSERT(false);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace gemmule
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace gemmule {
+
+HWY_EXPORT(MatmulI8);
+
+void MatmulI8(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Rows& x, float* y,
+              std::size_t y_stride) noexcept {
+  HWY_DASSERT(row_end <= w.rows && x.plane_stride == PlaneStride(w.encoding, w.cols));
+  HWY_DYNAMIC_DISPATCH(MatmulI8)(w, row_begin, row_end, x, y, y_stride);
+}
+
+}  // namespace gemmule
+#endif  // HWY_ONCE

@@ -1,0 +1,82 @@
+// The forward pass over one chunk of tokens: ids to hidden states to logits, one layer after another.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/parallel.h"
+#include "model/kv_cache.h"
+#include "model/linear.h"
+#include "model/model.h"
+#include "model/rope_table.h"
+
+namespace gemmule {
+
+// Holds the scratch memory of a chunk. After a stop (Parallel::stopped) the calls return early and what they computed
+// is void.
+class Forward {
+ public:
+  static constexpr std::size_t kChunk = 64;  // tokens at most: unpacking a weight row serves all of them
+
+  // All three must outlive it.
+  Forward(const Model& model, KvCache& cache, Parallel& parallel);
+
+  // Begins a chunk of 1 <= T <= kChunk tokens at `position`: embeddings and per-layer inputs. ids are in [0, V).
+  void Begin(std::span<const std::int32_t> ids, std::size_t position);
+
+  // Runs layer i on the stream; its keys and values go into the cache. Layers run in order.
+  void Layer(std::size_t i);
+
+  // Leaves only the last `count` tokens of the chunk in the stream. Only once the layers to come read no keys of the
+  // others' making: from Config::FirstSharedLayer() on, or after the last layer.
+  void KeepLast(std::size_t count);
+
+  // Logits of tokens [first, first + count) of the stream, after the softcap: (count, V).
+  void Logits(std::size_t first, std::size_t count, float* logits);
+
+  // The residual stream, (T, D).
+  std::span<float> stream() { return {x_.data() + skipped_ * config_.hidden_size, tokens_ * config_.hidden_size}; }
+
+ private:
+  void PerLayerInputs(std::span<const std::int32_t> ids);
+  void Attention(std::size_t i);
+  void Mlp(std::size_t i);
+  void PerLayerInput(std::size_t i);
+
+  // body(t) for every token of the stream.
+  template <class Body>
+  void ForTokens(const Body& body);
+  // normed_ = norm(stream), with the layer's weight.
+  void NormInto(std::span<const float> weight);
+  // stream += norm(branch), branch (T, D).
+  void AddNormed(const float* branch, std::span<const float> weight);
+  std::span<float> Token(std::size_t t) { return stream().subspan(t * config_.hidden_size, config_.hidden_size); }
+  RopeTable& Rope(const LayerConfig& layer);
+
+  const Model& model_;
+  const Config& config_;
+  KvCache& cache_;
+  Parallel& parallel_;
+  LinearRunner linear_;
+  std::vector<RopeTable> ropes_;
+
+  std::size_t position_ = 0;  // of the chunk's first token
+  std::size_t skipped_ = 0;   // tokens at the chunk's start that KeepLast dropped
+  std::size_t tokens_ = 0;    // T: tokens in the stream
+
+  Buffer<float> x_;          // (T, D) the residual stream
+  Buffer<float> normed_;     // (T, D)
+  Buffer<float> branch_;     // (T, D) what is added to the stream
+  Buffer<float> q_;          // (T, H E), then the attention's result
+  Buffer<float> k_;          // (T, G E)
+  Buffer<float> v_;          // (T, G E)
+  Buffer<float> gated_;      // (T, F)
+  Buffer<float> up_;         // (T, F)
+  Buffer<float> per_layer_;  // (T, L P)
+  Buffer<float> gate_;       // (T, P)
+};
+
+}  // namespace gemmule

@@ -1,0 +1,142 @@
+#include "model/linear.h"
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+
+#include "kernels/elementwise.h"
+#include "kernels/matmul_f32.h"
+#include "kernels/matmul_i8.h"
+#include "kernels/steps.h"
+
+namespace gemmule {
+namespace {
+
+constexpr std::size_t kRowStep = 16;  // rows a thread takes at least: a cache line of one token's results
+
+// Nanoseconds, roughly, for Parallel::For.
+constexpr double kElementCost = 0.3;  // rounding or moving one activation
+double RowCost(const MatrixView& w, std::size_t tokens) {
+  return 0.02 * static_cast<double>(w.cols) * static_cast<double>(tokens);
+}
+
+}  // namespace
+
+void LinearRunner::PrepareInt8(Input& input, const float* x, std::size_t tokens, std::size_t k) {
+  Int8Rows& rows = input.int8;
+  rows.tokens = tokens;
+  rows.digits = input.scale != 0.0f ? 1 : 2;
+  rows.plane_stride = PlaneStride(input.encoding, k);
+  rows.row_stride = Planes(input.encoding) * rows.plane_stride;
+  input.codes.Reserve(tokens * rows.digits * rows.row_stride);
+  input.sums.Reserve(tokens * rows.digits);
+  input.scales.Reserve(tokens);
+  rows.codes = input.codes.data();
+  rows.sums = input.sums.data();
+  rows.scales = input.scales.data();
+  parallel_.For(tokens, 1, kElementCost * static_cast<double>(k), [&](std::size_t begin, std::size_t end) {
+    for (std::size_t t = begin; t < end; ++t) {
+      const std::span<const float> row(x + t * k, k);
+      std::int8_t* codes = rows.codes + t * rows.digits * rows.row_stride;
+      std::int32_t* sums = rows.sums + t * rows.digits;
+      if (rows.digits == 1) {
+        sums[0] = QuantizeStatic(input.encoding, row, input.scale, codes);
+        rows.scales[t] = input.scale;
+      } else {
+        rows.scales[t] = QuantizeTwoDigits(input.encoding, row, codes, codes + rows.row_stride, sums);
+      }
+    }
+  });
+}
+
+void LinearRunner::PrepareFloat(Input& input, const float* x, std::size_t tokens, std::size_t k) {
+  const std::size_t stride = StepFloats(input.encoding, k);
+  input.step_stride = stride;
+  input.steps.Reserve(tokens * stride);
+  if (input.scale != 0.0f) input.rounded.Reserve(tokens * k);
+  parallel_.For(tokens, 1, kElementCost * static_cast<double>(k), [&](std::size_t begin, std::size_t end) {
+    for (std::size_t t = begin; t < end; ++t) {
+      std::span<const float> row(x + t * k, k);
+      if (input.scale != 0.0f) {
+        const std::span<float> rounded(input.rounded.data() + t * k, k);
+        std::copy(row.begin(), row.end(), rounded.begin());
+        RoundToGrid(input.scale, rounded);
+        row = rounded;
+      }
+      ToSteps(input.encoding, row, {input.steps.data() + t * stride, stride});
+    }
+  });
+}
+
+std::size_t LinearRunner::Prepare(const Linear& linear, const float* x, std::size_t tokens, std::size_t* used) {
+  const Encoding encoding = linear.weight.encoding;
+  const bool integer = products_ == Products::kInteger && IsCoded(encoding) && (linear.input_scale != 0.0f || linear.is_last);
+  for (std::size_t i = 0; i < *used; ++i) {
+    const Input& input = inputs_[i];
+    if (input.integer == integer && input.encoding == encoding && input.scale == linear.input_scale) return i;
+  }
+  if (*used == inputs_.size()) inputs_.emplace_back();
+  Input& input = inputs_[*used];
+  input.integer = integer;
+  input.encoding = encoding;
+  input.scale = linear.input_scale;
+  if (integer) {
+    PrepareInt8(input, x, tokens, linear.weight.cols);
+  } else {
+    PrepareFloat(input, x, tokens, linear.weight.cols);
+  }
+  return (*used)++;
+}
+
+void LinearRunner::Rows(const Linear& linear, const Input& input, std::size_t tokens, std::size_t begin,
+                        std::size_t end, float* y, std::size_t y_stride) const {
+  if (input.integer) {
+    MatmulI8(linear.weight, begin, end, input.int8, y, y_stride);
+  } else {
+    MatmulF32(linear.weight, begin, end, input.steps.data(), tokens, input.step_stride, y, y_stride);
+  }
+  for (std::size_t t = 0; t < tokens; ++t) {
+    RoundToGrid(linear.output_scale, {y + t * y_stride + begin, end - begin});
+  }
+}
+
+void LinearRunner::Run(const float* x, std::size_t tokens, std::initializer_list<LinearCall> calls) {
+  std::size_t used = 0;
+  std::size_t rows = 0;
+  std::vector<std::size_t> inputs;
+  for (const LinearCall& call : calls) {
+    inputs.push_back(Prepare(*call.linear, x, tokens, &used));
+    rows += call.linear->weight.rows;
+  }
+  parallel_.For(rows, kRowStep, RowCost(calls.begin()->linear->weight, tokens), [&](std::size_t begin, std::size_t end) {
+    // The modules' rows lie end to end; a piece may cross from one into the next.
+    std::size_t first = 0;
+    std::size_t i = 0;
+    for (const LinearCall& call : calls) {
+      const std::size_t last = first + call.linear->weight.rows;
+      const std::size_t from = std::max(begin, first);
+      const std::size_t to = std::min(end, last);
+      if (from < to) Rows(*call.linear, inputs_[inputs[i]], tokens, from - first, to - first, call.y, call.y_stride);
+      first = last;
+      ++i;
+    }
+  });
+}
+
+void LinearRunner::RunGated(const float* x, std::size_t tokens, const Linear& gate, const Linear& up, float* scratch,
+                            float* y) {
+  std::size_t used = 0;
+  const std::size_t gate_input = Prepare(gate, x, tokens, &used);
+  const std::size_t up_input = Prepare(up, x, tokens, &used);
+  const std::size_t width = gate.weight.rows;
+  parallel_.For(width, kRowStep, 2 * RowCost(gate.weight, tokens), [&](std::size_t begin, std::size_t end) {
+    Rows(gate, inputs_[gate_input], tokens, begin, end, y, width);
+    Rows(up, inputs_[up_input], tokens, begin, end, scratch, width);
+    for (std::size_t t = 0; t < tokens; ++t) {
+      const std::span<float> gated(y + t * width + begin, end - begin);
+      GeluMul(gated, {scratch + t * width + begin, end - begin}, gated);
+    }
+  });
+}
+
+}  // namespace gemmule

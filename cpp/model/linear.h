@@ -1,0 +1,61 @@
+// Linear modules on T tokens: rounds and lays out the input once, then shares the rows out among threads.
+#pragma once
+
+#include <cstddef>
+#include <initializer_list>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/parallel.h"
+#include "kernels/int8_rows.h"
+#include "model/model.h"
+
+namespace gemmule {
+
+// One module and where its result goes: y (T, y_stride), columns [0, rows).
+struct LinearCall {
+  const Linear* linear;
+  float* y;
+  std::size_t y_stride;
+};
+
+class LinearRunner {
+ public:
+  LinearRunner(Products products, Parallel& parallel) : products_(products), parallel_(parallel) {}
+
+  // y = linear(x) for every call; x (T, K) f32, the same for all. One parallel region for all rows.
+  void Run(const float* x, std::size_t tokens, std::initializer_list<LinearCall> calls);
+
+  // y = gelu(gate(x)) * up(x), (T, F). `scratch` (T, F) is overwritten.
+  void RunGated(const float* x, std::size_t tokens, const Linear& gate, const Linear& up, float* scratch, float* y);
+
+ private:
+  // x as one kind of matrix wants it. Two modules with the same encoding and scale share it.
+  struct Input {
+    bool integer = false;
+    Encoding encoding = Encoding::kF32;
+    float scale = 0.0f;
+    Int8Rows int8;               // integer products; points into the buffers below
+    std::size_t step_stride = 0;  // float products: floats from token to token
+    Buffer<float> steps;
+    Buffer<float> rounded;  // (T, K), float products at a static scale
+    Buffer<std::int8_t> codes;
+    Buffer<std::int32_t> sums;
+    Buffer<float> scales;
+  };
+
+  // The input prepared for `linear`: found among the first `*used` of inputs_, or made behind them.
+  std::size_t Prepare(const Linear& linear, const float* x, std::size_t tokens, std::size_t* used);
+  void PrepareInt8(Input& input, const float* x, std::size_t tokens, std::size_t k);
+  void PrepareFloat(Input& input, const float* x, std::size_t tokens, std::size_t k);
+
+  // Rows [begin, end) of one module for all tokens, output rounding included. Runs inside a parallel region.
+  void Rows(const Linear& linear, const Input& input, std::size_t tokens, std::size_t begin, std::size_t end, float* y,
+            std::size_t y_stride) const;
+
+  Products products_;
+  Parallel& parallel_;
+  std::vector<Input> inputs_;
+};
+
+}  // namespace gemmule

@@ -1,0 +1,32 @@
+// A loaded checkpoint: immutable, shared by all conversations and threads.
+#pragma once
+
+#include <cstddef>
+
+#include "model/config.h"
+#include "model/weights.h"
+
+namespace gemmule {
+
+// How products with coded matrices are formed; matrices of floats take float32 activations always.
+enum class Products {
+  kInteger,  // int8 activations at the static scales; without a scale: 16 bits in two digits for the head, else float32
+  kFloat32,  // float32 activations, still rounded to the static scales
+};
+
+enum class KvMode {
+  kFloat32,
+  kBf16,
+  kStatic,  // int8 on sliding layers, int4 on full ones, at the checkpoint's scales
+};
+
+struct Model {
+  Config config;
+  Weights weights;
+  Products products = Products::kFloat32;
+  KvMode kv = KvMode::kFloat32;
+  std::size_t context = 0;  // tokens a conversation may hold
+  int threads = 1;
+};
+
+}  // namespace gemmule

@@ -1,0 +1,34 @@
+// Channel-wise codes of the mobile format, 2, 4 or 8 bits: value = code * scale of the row.
+//
+//   4 bits  byte b: element 2b in bits 0-3, 2b+1 in bits 4-7, stored as code + 8, code -8 ... 7
+//   2 bits  byte b: elements 4b ... 4b+3 in bit pairs from the lowest, stored as code + 2, code -2 ... 1
+//   8 bits  the code as a signed byte
+//
+// Source: spec of the format "wNa8o8", section packing; transformers integrations/gemma_quant.py writes the same.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "quant/encoding.h"
+
+namespace gemmule {
+
+template <Encoding kEncoding>
+struct Channelwise {
+  static_assert(IsCoded(kEncoding));
+  static constexpr std::size_t kBits = Bits(kEncoding);
+  static constexpr std::size_t kPerByte = 8 / kBits;  // elements a byte holds; also the number of planes
+  static constexpr std::int32_t kOffset = kBits == 8 ? 0 : 1 << (kBits - 1);
+  static constexpr std::uint8_t kMask = static_cast<std::uint8_t>((1u << kBits) - 1);
+  static constexpr std::int32_t kMin = -(1 << (kBits - 1));
+  static constexpr std::int32_t kMax = (1 << (kBits - 1)) - 1;
+
+  static std::int32_t Code(const std::byte* row, std::size_t i) {
+    const auto byte = static_cast<std::uint8_t>(row[i / kPerByte]);
+    if constexpr (kBits == 8) return static_cast<std::int8_t>(byte);
+    return static_cast<std::int32_t>((byte >> (i % kPerByte * kBits)) & kMask) - kOffset;
+  }
+};
+
+}  // namespace gemmule

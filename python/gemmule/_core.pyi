@@ -1,0 +1,82 @@
+"""The compiled half of gemmule. Private: the public names are in `gemmule`."""
+
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core_testing as testing
+
+__version__: str
+
+# Exceptions raised from here are those of `gemmule.errors`.
+
+def cpu() -> dict[str, Any]:
+    """target (name of the instruction set in use), targets (all this program and CPU can use, best first),
+    threads (default number), features (list of str)."""
+
+@final
+class Model:
+    """Weights and config of one checkpoint: immutable, shared by threads."""
+
+    @staticmethod
+    def load(folder: str, threads: int, context: int, activations: str, kv: str) -> Model:
+        """threads 0: default number; context 0: the checkpoint's maximum;
+        activations "auto" | "float32" | "int8"; kv "auto" | "float32" | "bf16" | "static"."""
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def num_layers(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def activations(self) -> str:
+        """ "static", "int8" or "float32": what "auto" became."""
+    @property
+    def kv(self) -> str:
+        """ "float32", "bf16" or "static": what "auto" became."""
+    @property
+    def info(self) -> dict[str, Any]:
+        """model_type, parameters, weight_bytes, mapped_bytes, unknown_tensors, leftover_tensors, skipped_tensors
+        (lists of names), config (dict of the fields in use), encodings (dict: encoding -> number of matrices)."""
+
+@final
+class Decoder:
+    """One sequence: its KV cache and scratch memory. Not for two threads at once.
+
+    Every call that computes releases the GIL and asks Python for signals at least every 50 ms: a handler's exception
+    (KeyboardInterrupt) ends the call, and `length` is then the number of tokens whose keys and values are complete."""
+
+    def __init__(self, model: Model) -> None: ...
+    @property
+    def length(self) -> int:
+        """Tokens in the cache."""
+    @property
+    def cache_bytes(self) -> int: ...
+    def prefill(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Appends ids (T,), T >= 1. Returns logits (V,) of the last one, after the softcap."""
+    def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Appends ids (T,), T >= 1. Returns logits (T, V), after the softcap."""
+    def score(self, ids: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Appends ids (T,), T >= 2. Returns (T-1,) nats: ln p(ids[t+1] | what is before it)."""
+    def rewind(self, length: int) -> bool:
+        """Forgets all but the first `length` tokens. False, and nothing changed, where a sliding layer has already
+        overwritten keys that position `length` still needs."""
+
+@final
+class Sampler:
+    """Picks a token. temperature 0: the largest logit, lowest id on ties, everything else ignored.
+    Otherwise in this order: repetition penalty, temperature, top_k (0: off), top_p (1: off), min_p (0: off)."""
+
+    def __init__(
+        self, *, temperature: float, top_k: int, top_p: float, min_p: float, repetition_penalty: float, seed: int
+    ) -> None: ...
+    def sample(self, logits: NDArray[np.float32], history: NDArray[np.int32]) -> int:
+        """logits (V,); history (N,): ids the repetition penalty falls on (prompt and what was generated)."""
+
+def log_probability(logits: NDArray[np.float32], token: int) -> float:
+    """ln softmax(logits)[token], nats."""

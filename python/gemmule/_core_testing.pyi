@@ -1,0 +1,63 @@
+"""`gemmule._core.testing`: every kernel alone, for the project's own tests (numpy in, numpy out)."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._core import Decoder, Model
+
+F32 = NDArray[np.float32]
+
+def targets() -> list[str]:
+    """Instruction sets compiled in that this CPU has, best first: e.g. ["AVX3_DL", "AVX3", "AVX2", "SSE2"]."""
+
+def set_target(name: str | None) -> None:
+    """Kernels use this one from now on, in the whole process (None: the best)."""
+
+def exp(x: F32) -> F32: ...
+def rms_norm(x: F32, weight: F32 | None, eps: float) -> F32:
+    """x (n,)."""
+
+def rope(x: F32, cos: F32, sin: F32) -> F32:
+    """x (d,); cos, sin (d/2,)."""
+
+def gelu_mul(gate: F32, up: F32) -> F32:
+    """gelu_tanh(gate) * up, (n,)."""
+
+def round_to_grid(x: F32, scale: float) -> F32:
+    """clamp(round_half_even(x / scale), -128, 127) * scale, (n,); scale 0: x."""
+
+def softcap(x: F32, cap: float) -> F32:
+    """cap * tanh(x / cap), (n,)."""
+
+def log_sum_exp(x: F32) -> float: ...
+def matmul_i8(weight: NDArray[np.uint8], bits: int, row_scale: F32, x: F32, input_scale: float) -> F32:
+    """x (T, K) float32 -> (T, rows). weight (rows, K*bits/8) packed codes as in the file, row_scale (rows,).
+    x is rounded to int8 by input_scale; input_scale 0: to two int8 digits by its own largest value (16 bits)."""
+
+def matmul_f32(weight: NDArray[np.uint8], encoding: str, row_scale: F32 | None, x: F32) -> F32:
+    """x (T, K) -> (T, rows), float32 products. encoding "f32" "f16" "bf16" (row_scale None) or "c2" "c4" "c8"."""
+
+def decode_row(row: NDArray[np.uint8], encoding: str, scales: F32 | None, n: int) -> F32:
+    """One stored row -> (n,) float32; scales (S,): element i uses scales[i * S // n]."""
+
+def attend(q: F32, k: F32, v: F32, element: str, k_scale: float, v_scale: float) -> F32:
+    """One head: q (d,), k and v (n, d) float32, stored as element "f32" | "bf16" | "i8" | "i4" -> (d,).
+    Score scale 1, softmax over the n keys."""
+
+def linear(model: Model, name: str, x: F32) -> F32:
+    """One linear module of a loaded model by its name in the file without `.weight`, x (T, K) -> (T, out)."""
+
+def embed(model: Model, name: str, ids: NDArray[np.int32]) -> F32:
+    """`...embed_tokens` or `...embed_tokens_per_layer`: scaled rows (T, width)."""
+
+def layer_outputs(model: Model, ids: NDArray[np.int32], inputs: F32) -> F32:
+    """inputs (L, T, D): layer i runs on inputs[i] (and on the keys and values of earlier layers, made from theirs);
+    returns (L, T, D), each layer's output. ids (T,) give the per-layer inputs, which come from the embedding."""
+
+def parse_json(text: bytes) -> Any:
+    """What the checkpoint reader's JSON parser reads, as Python objects."""
+
+def safetensors(path: str) -> list[tuple[str, str, tuple[int, ...], int]]:
+    """(name, dtype, shape, byte length) of each tensor of one file, in the file's order."""

@@ -1,0 +1,67 @@
+"""What goes wrong, by name. Every exception that gemmule raises on purpose is one of these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class GemmuleError(Exception):
+    """The base of them all.
+
+    Attributes:
+        message: what was found wrong, one sentence; names the place, what was found and what was expected.
+        remedy: what to do about it, one sentence; may be empty.
+        file, tensor, offset, expected, found: the parts of the message, None where they do not apply; `offset` is in
+            bytes from the file's start.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str = "",
+        file: str | None = None,
+        tensor: str | None = None,
+        offset: int | None = None,
+        expected: str | None = None,
+        found: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.file = file
+        self.tensor = tensor
+        self.offset = offset
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.remedy}" if self.remedy else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls cls(*args) and keeps no keyword. OSError's own form of it loses them all.
+        return type(self), (self.message,), dict(self.__dict__)
+
+
+class FormatError(GemmuleError, ValueError):
+    """A file is not what it must be."""
+
+
+class UnsupportedError(GemmuleError, NotImplementedError):
+    """A feature that gemmule does not run; the remedy is the way out."""
+
+
+class ResourceError(GemmuleError, OSError):
+    """The system gave no memory, thread or file. An OSError, because all three are refusals of the system."""
+
+
+class MissingFileError(GemmuleError, FileNotFoundError):
+    """A file or folder is not there."""
+
+
+class ArgumentError(GemmuleError, ValueError):
+    """An argument is not of the kind, or not in the range, that the call takes."""
+
+
+class ContextError(ArgumentError):
+    """More tokens than the context holds."""

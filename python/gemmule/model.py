@@ -1,0 +1,265 @@
+"""A loaded checkpoint, and what can be asked of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core, arguments, checkpoint
+from .arguments import TokenIds
+from .chat import Chat
+from .checkpoint import GenerationConfig
+from .errors import ArgumentError, UnsupportedError
+from .generate import Generation, Piece, Result, check_length
+from .messages import Message, check, refuse_media
+from .sampling import GenerationOptions, Sampling
+from .tokenizer import Tokenizer
+
+ACTIVATIONS = ("auto", "float32", "int8")
+KV = ("auto", "float32", "bf16", "static")
+
+Prompt = str | TokenIds | Sequence[Message]
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    context: int | None = None,
+    activations: str = "auto",
+    kv: str = "auto",
+    trust_template: bool = False,
+) -> Model:
+    """Opens a checkpoint. The weights are mapped, not copied; the tokenizer is opened when it is first used.
+
+    Args:
+        path: a Hugging Face folder (config.json, safetensors), or "fairy", the bundled demo. A folder of your own that
+            has this name is "./fairy".
+        threads: threads that compute, at least 1; None: the physical cores this process may use.
+        context: tokens a sequence may have, at least 1; None: the checkpoint's maximum. Memory grows with use.
+        activations: "static" scales are always applied where the checkpoint has them. Products are then
+            "int8" or "float32"; "auto": as the checkpoint was trained.
+        kv: elements of the key/value cache: "float32", "bf16", "static" (8 and 4 bits, where the checkpoint has
+            scales for them); "auto": "static" where it can be, else "float32".
+        trust_template: see `Tokenizer.from_pretrained`.
+
+    Raises:
+        MissingFileError: no such folder, or a file of it is missing.
+        FormatError: a file is broken; the message names file, tensor, what was expected and found.
+        UnsupportedError: the checkpoint needs something that gemmule does not have.
+        ResourceError: too little memory.
+        ArgumentError: an argument is out of its range.
+    """
+    core_threads = 0 if threads is None else arguments.integer("threads", threads, least=1, most=1024)
+    core_context = 0 if context is None else arguments.integer("context", context, least=1, most=2**31 - 1)
+    arguments.choice("activations", activations, ACTIVATIONS)
+    arguments.choice("kv", kv, KV)
+    folder = checkpoint.find(path)
+    checkpoint.require_file(folder / "config.json")
+    core = _core.Model.load(str(folder), core_threads, core_context, activations, kv)
+    return Model(core, folder, trust_template=trust_template)
+
+
+class Model:
+    """A checkpoint ready to run: immutable, so that threads may share it. Made by `load`."""
+
+    def __init__(self, core: _core.Model, folder: Path, *, trust_template: bool = False) -> None:
+        self._core = core
+        self._folder = folder
+        self._trust_template = trust_template
+        self._defaults = GenerationConfig.read(folder)
+        self._tokenizer: Tokenizer | None = None
+        self._opening = Lock()
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The checkpoint's tokenizer; None where the folder has no tokenizer.json."""
+        with self._opening:
+            if self._tokenizer is None and (self._folder / "tokenizer.json").is_file():
+                self._tokenizer = Tokenizer(self._folder, trust_template=self._trust_template)
+            return self._tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of token ids."""
+        return self._core.vocab_size
+
+    @property
+    def context(self) -> int:
+        """Tokens a sequence may have."""
+        return self._core.context
+
+    @property
+    def threads(self) -> int:
+        """Threads that compute."""
+        return self._core.threads
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What was loaded: model_type, parameters, weight_bytes, mapped_bytes, encodings, config, the names of
+        unknown_tensors, leftover_tensors and skipped_tensors, and what "auto" became: activations, kv."""
+        return {**self._core.info, "activations": self._core.activations, "kv": self._core.kv}
+
+    def logits(self, ids: TokenIds) -> NDArray[np.float32]:
+        """Logits (T, V) float32 after the softcap, row t for the token behind ids[t].
+
+        Args:
+            ids: (T,) token ids in [0, V), T at least 1 and at most `context`. They are used as they are: BOS, which
+                Gemma needs at the beginning, is the caller's.
+        """
+        prompt = arguments.token_ids(ids, self.vocab_size)
+        check_length(len(prompt), self.context)
+        return self._new_decoder().logits(prompt)
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int | None = 512,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        ignore_eos: bool = False,
+        logprobs: bool = False,
+    ) -> Result:
+        """Continues a prompt.
+
+        Args:
+            prompt: raw text (BOS is put in front; no chat template is applied), or token ids as they are, or a list
+                of messages (the chat template is applied once).
+            max_tokens: at most so many new tokens, at least 1; None: until an end token or a full context.
+            temperature: 0 is plain argmax: lowest id on ties, other settings ignored.
+            top_k: only the k likeliest tokens; 0 is off.
+            top_p: only the likeliest tokens that reach this probability together, in (0, 1]; 1 is off.
+            min_p: only tokens at least this likely, relative to the likeliest, in [0, 1]; 0 is off.
+            repetition_penalty: over 0; 1 is off.
+            seed: in [0, 2**64); the same seed gives the same text, whatever the number of threads. None: a fresh one.
+            stop: a string or several; the text ends before the first that appears.
+            ignore_eos: go on behind end tokens.
+            logprobs: also give ln p of each token (nats), under the model's own distribution.
+
+        Settings of sampling that are None are the checkpoint's own; where it has none, nothing is cut off and the
+        temperature is 1. "do_sample": false there is temperature 0.
+
+        Raises:
+            ContextError: the prompt is longer than the context.
+            ArgumentError: an empty prompt, an id outside of [0, V), a setting out of its range.
+            UnsupportedError: text for a checkpoint without tokenizer, messages for one without chat template.
+        """
+        run = self._generation(
+            prompt,
+            {
+                "max_tokens": max_tokens,
+                "temperature": temperature,
+                "top_k": top_k,
+                "top_p": top_p,
+                "min_p": min_p,
+                "repetition_penalty": repetition_penalty,
+                "seed": seed,
+                "stop": stop,
+                "ignore_eos": ignore_eos,
+                "logprobs": logprobs,
+            },
+        )
+        for _ in run.pieces():
+            pass
+        return run.result()
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int | None = 512,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        ignore_eos: bool = False,
+        logprobs: bool = True,
+    ) -> Iterator[Piece]:
+        """Continues a prompt, piece by piece: exactly one a token. Leaving the loop stops the work.
+
+        Arguments and errors are those of `generate`; wrong arguments are refused at once, not in the loop.
+        """
+        return self._generation(
+            prompt,
+            {
+                "max_tokens": max_tokens,
+                "temperature": temperature,
+                "top_k": top_k,
+                "top_p": top_p,
+                "min_p": min_p,
+                "repetition_penalty": repetition_penalty,
+                "seed": seed,
+                "stop": stop,
+                "ignore_eos": ignore_eos,
+                "logprobs": logprobs,
+            },
+        ).pieces()
+
+    def chat(self, system: str | None = None) -> Chat:
+        """A new conversation, by the checkpoint's chat template. Raises UnsupportedError where it has none.
+
+        Args:
+            system: instructions that stand before the first turn.
+        """
+        return Chat(self._need_tokenizer(), self._defaults, self._new_decoder, context=self.context, system=system)
+
+    def _new_decoder(self) -> _core.Decoder:
+        """A new, empty sequence of the engine."""
+        return _core.Decoder(self._core)
+
+    def _need_tokenizer(self) -> Tokenizer:
+        """The tokenizer. Raises UnsupportedError where there is none."""
+        tokenizer = self.tokenizer
+        if tokenizer is None:
+            raise UnsupportedError(
+                f"{self._folder}: this checkpoint has no tokenizer.json, so it takes token ids only",
+                remedy="Pass token ids, or copy the model's tokenizer.json into the folder.",
+                file=str(self._folder / "tokenizer.json"),
+            )
+        return tokenizer
+
+    def _sampling(self, options: GenerationOptions) -> Sampling:
+        """The options, checked, and completed by the checkpoint's defaults."""
+        sampling = Sampling.complete(self._defaults, **options)
+        if sampling.stop:
+            self._need_tokenizer()
+        return sampling
+
+    def _generation(self, prompt: Prompt, options: GenerationOptions) -> Generation:
+        sampling = self._sampling(options)
+        ids = self._encode(prompt)
+        return Generation(self._new_decoder(), ids, sampling, context=self.context, tokenizer=self.tokenizer)
+
+    def _encode(self, prompt: Prompt) -> NDArray[np.int32]:
+        if isinstance(prompt, str):
+            if not prompt:
+                raise ArgumentError("the prompt is empty", remedy="Write at least one character.")
+            ids: TokenIds = self._need_tokenizer().encode(prompt)
+        elif isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], Mapping):
+            messages = check(prompt)
+            refuse_media(messages)
+            ids = self._need_tokenizer().encode_messages(messages)
+        else:
+            ids = prompt  # type: ignore[assignment]
+        return arguments.token_ids(ids, self.vocab_size)
+
+    def __repr__(self) -> str:
+        return (
+            f"Model({str(self._folder)!r}, vocab_size={self.vocab_size}, context={self.context}, "
+            f"threads={self.threads}, activations={self._core.activations!r}, kv={self._core.kv!r})"
+        )

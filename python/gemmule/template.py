@@ -1,0 +1,142 @@
+"""The chat template of a checkpoint: where it stands in the folder, and how it is rendered without trusting it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import minijinja
+
+from . import template_worker
+from .checkpoint import read_json
+from .errors import ArgumentError, FormatError
+
+# Templates that were read and found harmless are rendered in this process.
+KNOWN_SHA256 = {
+    "85a08664d16d8f3be4416c92427b3ac10df1024ac566cc0b4bc3bab409393f98",  # of Gemma 4 31B, as Google publishes it
+}
+
+# What an unknown template may use. Rendering a hundred messages takes about 10 ms, 60 MB and 100,000 units of fuel.
+MEMORY_BYTES = 256 << 20
+SECONDS = 2.0
+FUEL = 50_000_000
+LONGEST = 16 << 20  # characters of the rendered text
+
+# Waiting for the helper, start-up included: its own clock of SECONDS runs only while it renders.
+_PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A template's source and the file it came from."""
+
+    source: str
+    file: Path
+    trusted: bool = False
+
+    @classmethod
+    def find(cls, folder: Path, *, trusted: bool = False) -> ChatTemplate | None:
+        """chat_template.jinja, else "chat_template" of tokenizer_config.json, else of chat_template.json; else None."""
+        file = folder / "chat_template.jinja"
+        if file.is_file():
+            try:
+                return cls(file.read_text(encoding="utf-8"), file, trusted)
+            except UnicodeDecodeError as error:
+                raise FormatError(
+                    f"{file}: not UTF-8 at byte {error.start}", file=str(file), offset=error.start, expected="UTF-8"
+                ) from None
+        for file in (folder / "tokenizer_config.json", folder / "chat_template.json"):
+            source = _default(read_json(file).get("chat_template"), file)
+            if source is not None:
+                return cls(source, file, trusted)
+        return None
+
+    def render(self, context: dict[str, Any]) -> str:
+        """The text of `context` (messages and the rest, plain data). Raises ArgumentError where the template refuses
+        the messages, FormatError where it fails or asks for too much."""
+        if self.trusted or hashlib.sha256(self.source.encode(errors="surrogatepass")).hexdigest() in KNOWN_SHA256:
+            return self._render_here(context)
+        return self._render_apart(context)
+
+    def _render_here(self, context: dict[str, Any]) -> str:
+        try:
+            return template_worker.render(self.source, context)
+        except template_worker.RefusalError as error:
+            raise self._refusal(str(error)) from None
+        except Exception as error:  # minijinja's own, and those of the filters it calls
+            raise self._failure(str(error).partition("\n")[0]) from None
+
+    def _render_apart(self, context: dict[str, Any]) -> str:
+        job = {
+            "source": self.source,
+            "context": context,
+            "path": str(Path(minijinja.__file__).parents[1]),  # -I hides the user's own packages
+            "memory_bytes": MEMORY_BYTES,
+            "seconds": SECONDS,
+            "fuel": FUEL,
+            "longest": LONGEST,
+        }
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", template_worker.__file__],
+                input=json.dumps(job).encode(),
+                capture_output=True,
+                timeout=_PATIENCE_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise self._failure(f"no answer within {_PATIENCE_S:g} s") from None
+        except OSError as error:
+            raise self._failure(f"the helper process does not start: {error}") from None
+        if done.returncode != 0:
+            raise self._failure(_cause_of_death(done))
+        answer = json.loads(done.stdout)
+        if "text" in answer:
+            return str(answer["text"])
+        raise self._refusal(answer["error"]) if answer["kind"] == "refusal" else self._failure(answer["error"])
+
+    def _refusal(self, reason: str) -> ArgumentError:
+        return ArgumentError(
+            f"the chat template refuses the messages: {reason}",
+            remedy="Change the messages: their roles, their order or their parts.",
+            file=str(self.file),
+            found=reason,
+        )
+
+    def _failure(self, reason: str) -> FormatError:
+        return FormatError(
+            f"{self.file}: the chat template cannot be rendered: {reason}",
+            remedy="Put the template that the model's maker publishes into chat_template.jinja, or, "
+            "if you trust this one and it only needs more, load with trust_template=True.",
+            file=str(self.file),
+            found=reason,
+        )
+
+
+def _default(value: object, file: Path) -> str | None:
+    """The template in a JSON field: a string, or the one named "default" in a list of {name, template}."""
+    if isinstance(value, list):
+        named = {each.get("name"): each.get("template") for each in value if isinstance(each, dict)}
+        value = named.get("default")
+    if value is None or isinstance(value, str):
+        return value
+    found = type(value).__name__
+    raise FormatError(
+        f"{file}: chat_template: expected a string; found {found}", file=str(file), expected="a string", found=found
+    )
+
+
+def _cause_of_death(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Why the helper ended without an answer."""
+    import signal
+
+    if done.returncode == -signal.SIGALRM:
+        return f"it takes longer than {SECONDS:g} s"
+    if b"memory" in done.stderr.lower() or done.returncode in (-signal.SIGABRT, -signal.SIGKILL, -signal.SIGSEGV):
+        return f"it needs more than {MEMORY_BYTES >> 20} MB of memory"
+    last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    return f"the helper process ended with code {done.returncode}: {last}"

@@ -1,0 +1,233 @@
+"""Text to token ids and back, and conversations to the text a model was trained on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from . import arguments, checkpoint
+from .errors import ArgumentError, FormatError, UnsupportedError
+from .messages import Message, Shield, check, plain
+from .template import ChatTemplate
+
+# Steps of a decoder under which the text of ids is the text of its parts joined, but for runs of byte tokens.
+_DECODER_STEPS = {"Replace", "ByteFallback", "Fuse"}
+
+_BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
+
+
+class Tokenizer:
+    """A checkpoint's tokenizer. Immutable; threads may share it.
+
+    Attributes:
+        bos_token, eos_token, pad_token, unk_token: the special tokens' text, or None.
+        bos_token_id, eos_token_id, pad_token_id, unk_token_id: their ids, or None.
+        vocab_size: number of entries, added ones included.
+        chat_template: the template's source, or None.
+    """
+
+    def __init__(self, folder: Path, *, trust_template: bool = False) -> None:
+        file = checkpoint.require_file(folder / "tokenizer.json")
+        try:
+            self._library = tokenizers.Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises this very class
+            raise FormatError(
+                f"{file}: not a tokenizer: {error}", remedy="Download the file again.", file=str(file)
+            ) from None
+        _check_decoder(self._library, file)
+        # Special tokens are found here, by one expression, so that the library never changes its state while threads
+        # share it. To the library every text is ordinary.
+        self._library.encode_special_tokens = True
+        added = self._library.get_added_tokens_decoder()
+        self._special = {token.content: id for id, token in added.items() if token.special}
+        self._special_ids = frozenset(self._special.values())
+        longest_first = sorted(self._special, key=len, reverse=True)
+        self._split_special = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")").split
+
+        config = checkpoint.read_json(folder / "tokenizer_config.json")
+        self.bos_token, self.bos_token_id = self._named(config, "bos")
+        self.eos_token, self.eos_token_id = self._named(config, "eos")
+        self.pad_token, self.pad_token_id = self._named(config, "pad")
+        self.unk_token, self.unk_token_id = self._named(config, "unk")
+        self.vocab_size: int = self._library.get_vocab_size()
+        self._template = ChatTemplate.find(folder, trusted=trust_template)
+        self._folder = folder
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str], *, trust_template: bool = False) -> Tokenizer:
+        """The tokenizer of a folder, or of "fairy", the bundled demo.
+
+        Args:
+            trust_template: render the folder's chat template in this process, without limits. Otherwise a template
+                that gemmule does not know is rendered in a helper process with 256 MB, 2 s and no way out.
+
+        Raises:
+            MissingFileError: no folder, or no tokenizer.json in it.
+            FormatError: a file in it is broken.
+        """
+        return cls(checkpoint.find(folder), trust_template=trust_template)
+
+    @property
+    def chat_template(self) -> str | None:
+        return self._template.source if self._template else None
+
+    def encode(self, text: str, add_special_tokens: bool = True, parse_special: bool = True) -> list[int]:
+        """Token ids of `text`.
+
+        Args:
+            add_special_tokens: put BOS in front, once; a `<bos>` in the text itself is not looked at.
+            parse_special: special tokens spelled in the text become their ids; otherwise they stay ordinary text.
+        """
+        _check_text(text)
+        ids = self._encode_parsed(text) if parse_special else self._encode_plain(text)
+        if add_special_tokens and self.bos_token_id is not None:
+            ids.insert(0, self.bos_token_id)
+        return ids
+
+    def decode(self, ids: arguments.TokenIds, skip_special_tokens: bool = False) -> str:
+        """Text of `ids` (any sequence or one-dimensional array of integers; may be empty)."""
+        if len(ids) == 0:
+            return ""
+        # A model may have more rows than the tokenizer has entries; such ids have no text.
+        numbers = arguments.token_ids(ids, 2**31).tolist()
+        return self._library.decode(numbers, skip_special_tokens=skip_special_tokens)
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        tools: Sequence[dict[str, Any]] | None = None,
+        enable_thinking: bool = False,
+    ) -> str:
+        """The text that the checkpoint's chat template makes of a conversation, BOS included.
+
+        Args:
+            messages: dicts with "role" and "content", as for transformers.
+            add_generation_prompt: end with the opening of the model's turn.
+            tools: JSON schemas of functions.
+            enable_thinking: ask for a thought before the answer.
+
+        Raises:
+            UnsupportedError: the checkpoint has no chat template.
+            ArgumentError: the messages are not plain data, or the template refuses them.
+            FormatError: the template is broken, or needs more time or memory than it may have.
+        """
+        return self._render(check(messages), add_generation_prompt, plain("tools", tools), enable_thinking)
+
+    def encode_messages(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        tools: Sequence[dict[str, Any]] | None = None,
+        enable_thinking: bool = False,
+    ) -> list[int]:
+        """Token ids of a conversation, with BOS once. Control tokens come from the template alone: what people write
+        is ordinary text, even where it spells one. Arguments and errors are those of `apply_chat_template`."""
+        checked, described = check(messages), plain("tools", tools)
+        shield = Shield(self._special, checked, described, self.chat_template)
+        rendered = self._render(
+            shield.put_messages(checked), add_generation_prompt, shield.put(described), enable_thinking
+        )
+        ids = self._encode_parsed(rendered, shield)
+        if self.bos_token_id is not None and ids[:1] != [self.bos_token_id]:
+            ids.insert(0, self.bos_token_id)
+        return ids
+
+    def has_text(self, id: int) -> bool:
+        """Whether `decode` with skip_special_tokens=True looks at `id`: not at control tokens, nor at ids it lacks."""
+        return id not in self._special_ids and self._library.id_to_token(id) is not None
+
+    def is_byte(self, id: int) -> bool:
+        """Whether `id` stands for one byte of a character, not for text of its own."""
+        token = self._library.id_to_token(id)
+        return token is not None and _BYTE_TOKEN.fullmatch(token) is not None
+
+    def byte_length(self, ids: Sequence[int]) -> int:
+        """UTF-8 bytes of the text of `ids`; special tokens have none, a byte token has one."""
+        return sum(count * self._token_bytes(id) for id, count in Counter(ids).items())
+
+    def need_template(self) -> ChatTemplate:
+        """The chat template. Raises UnsupportedError where there is none."""
+        if self._template is None:
+            raise UnsupportedError(
+                f"{self._folder}: this checkpoint has no chat template",
+                remedy="Use generate() with plain text, or put the model's chat_template.jinja into the folder.",
+                file=str(self._folder),
+            )
+        return self._template
+
+    def _token_bytes(self, id: int) -> int:
+        return 1 if self.is_byte(id) else len(self._library.decode([id], skip_special_tokens=True).encode())
+
+    def _render(self, messages: Any, add_generation_prompt: bool, tools: Any, enable_thinking: bool) -> str:
+        return self.need_template().render(
+            {
+                "messages": messages,
+                "add_generation_prompt": add_generation_prompt,
+                "tools": tools,
+                "enable_thinking": enable_thinking,
+                "bos_token": self.bos_token or "",
+                "eos_token": self.eos_token or "",
+                "pad_token": self.pad_token or "",
+                "unk_token": self.unk_token or "",
+            }
+        )
+
+    def _encode_plain(self, text: str) -> list[int]:
+        return self._library.encode(text, add_special_tokens=False).ids
+
+    def _encode_parsed(self, text: str, shield: Shield | None = None) -> list[int]:
+        ids: list[int] = []
+        pieces = self._split_special(text) if self._special else [text]
+        for place, piece in enumerate(pieces):
+            if place % 2:  # the separators that re.split keeps
+                ids.append(self._special[piece])
+            elif piece:
+                ids += self._encode_plain(shield.lift(piece) if shield else piece)
+        return ids
+
+    def _named(self, config: dict[str, Any], name: str) -> tuple[str | None, int | None]:
+        """The special token `name`: as the configuration says, else as Gemma spells it."""
+        token = config.get(f"{name}_token", f"<{name}>")
+        token = token.get("content") if isinstance(token, dict) else token
+        id = self._library.token_to_id(token) if isinstance(token, str) else None
+        return (None, None) if id is None else (token, id)
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({str(self._folder)!r}, vocab_size={self.vocab_size})"
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise ArgumentError(f"text is {text!r:.80}; expected a string", expected="a string")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        found = f"U+{ord(text[error.start]):04X}"
+        raise ArgumentError(
+            f"text holds {found}, half of a character, at position {error.start}",
+            remedy="Decode the text with errors='replace'.",
+            expected="text that UTF-8 can write",
+            found=found,
+        ) from None
+
+
+def _check_decoder(library: tokenizers.Tokenizer, file: Path) -> None:
+    decoder = json.loads(library.decoder.__getstate__()) if library.decoder else {}
+    steps = {step["type"] for step in decoder.get("decoders", [decoder] if decoder else [])}
+    if not steps <= _DECODER_STEPS:
+        found = ", ".join(sorted(steps - _DECODER_STEPS))
+        raise UnsupportedError(
+            f"{file}: a decoder of type {found}",
+            remedy="Use the tokenizer.json published with a Gemma checkpoint.",
+            file=str(file),
+            expected=", ".join(sorted(_DECODER_STEPS)),
+            found=found,
+        )

@@ -1,0 +1,75 @@
+"""Kernels read no byte after a matrix: the mapped file may end there.
+
+The rows lie right before a page without access, where an overread ends the process; so this file runs itself.
+"""
+# ruff: noqa: N806  (dimensions have capital letters)
+
+import ctypes
+import mmap
+import signal
+import subprocess
+import sys
+
+import numpy as np
+
+import gemmule
+
+testing = gemmule._core.testing
+
+
+def before_forbidden_page(data: np.ndarray) -> np.ndarray:
+    """A copy of data (..., uint8) whose last byte is the last one of a readable page. Never given back."""
+    pages = -(-data.nbytes // mmap.PAGESIZE)
+    memory = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
+    whole = np.frombuffer(memory, np.uint8)
+    end = pages * mmap.PAGESIZE
+    place = whole[end - data.nbytes : end].reshape(data.shape)
+    place[:] = data
+    libc = ctypes.CDLL(None, use_errno=True)
+    address = ctypes.c_void_p(whole.ctypes.data + end)
+    if libc.mprotect(address, ctypes.c_size_t(mmap.PAGESIZE), 0) != 0:
+        raise OSError(ctypes.get_errno(), "mprotect")
+    return place
+
+
+def read_everything() -> None:
+    """Every target, encoding and some widths, as a product and as single rows."""
+    random = np.random.default_rng(0)
+    for target in testing.targets():
+        testing.set_target(target)
+        for encoding, bits in (("c2", 2), ("c4", 4), ("c8", 8), ("bf16", 16), ("f16", 16), ("f32", 32)):
+            for K in (4, 12, 32, 36, 96, 160, 260):
+                for rows in (1, 3, 4, 5, 17):
+                    # Small bytes: a float of such bits is tiny, never NaN.
+                    stored = random.integers(0, 48, (rows, K * bits // 8)).astype(np.uint8)
+                    weight = before_forbidden_page(stored)
+                    scale = np.ones(rows, np.float32) if encoding[0] == "c" else None
+                    for tokens in (1, 5):
+                        x = random.standard_normal((tokens, K)).astype(np.float32)
+                        got = testing.matmul_f32(weight, encoding, scale, x)
+                        assert np.array_equal(got, testing.matmul_f32(stored, encoding, scale, x))
+                        if encoding[0] == "c":
+                            testing.matmul_i8(weight, bits, scale, x, 0.05)
+                            testing.matmul_i8(weight, bits, scale, x, 0.0)
+                    testing.decode_row(weight[-1], encoding, None if scale is None else scale[:1], K)
+
+
+def run_this_file(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, timeout=120)
+
+
+def test_nothing_is_read_after_the_last_row():
+    done = run_this_file()
+    assert done.returncode == 0, f"exit status {done.returncode} ({-signal.SIGSEGV}: read past the end)\n{done.stderr}"
+
+
+def test_the_guard_catches_one_byte():
+    """Without this the test above could not fail."""
+    assert run_this_file("overread").returncode == -signal.SIGSEGV
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["overread"]:
+        ctypes.string_at(before_forbidden_page(np.ones(5, np.uint8)).ctypes.data, 6)
+    else:
+        read_everything()

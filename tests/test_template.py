@@ -1,0 +1,112 @@
+"""Chat templates: where they are found, and that an unknown one cannot do harm."""
+
+import json
+import shutil
+import time
+
+import pytest
+
+import gemmule
+from fakes import TOKENIZER
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The tokenizer fixture without its template."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(TOKENIZER / name, tmp_path / name)
+    return tmp_path
+
+
+def render(folder, template, messages=MESSAGES, **options):
+    (folder / "chat_template.jinja").write_text(template)
+    return gemmule.Tokenizer.from_pretrained(folder, **options).apply_chat_template(messages)
+
+
+def test_without_one(folder):
+    tokenizer = gemmule.Tokenizer.from_pretrained(folder)
+    assert tokenizer.chat_template is None
+    with pytest.raises(gemmule.UnsupportedError, match="no chat template"):
+        tokenizer.apply_chat_template(MESSAGES)
+
+
+@pytest.mark.parametrize(
+    "value", ["{{ 1 }}", [{"name": "tool_use", "template": "{{ 2 }}"}, {"name": "default", "template": "{{ 1 }}"}]]
+)
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.json"])
+def test_is_found_in_json(folder, name, value):
+    (folder / name).write_text(json.dumps({"chat_template": value}))
+    assert gemmule.Tokenizer.from_pretrained(folder).chat_template == "{{ 1 }}"
+    assert render(folder, "{{ 3 }}") == "3"  # its own file comes first
+
+
+def test_unknown_and_known_render_alike(folder):
+    known = (TOKENIZER / "chat_template.jinja").read_text()
+    unknown = "{#- another file -#}" + known
+    assert render(folder, unknown) == render(folder, known) == render(folder, unknown, trust_template=True)
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_what_templates_expect(folder, trust):
+    template = (
+        "{{ bos_token }}{% for m in messages %}\n  {% if m.role == 'user' %}\n{{ m['content'] | tojson }}\n"
+        "  {% endif %}\n{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+    )
+    messages = [{"role": "user", "content": "<é>"}, {"role": "model", "content": "x"}]
+    assert render(folder, template, messages, trust_template=trust) == '<bos>"<é>"\n>'
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_refusal_is_the_caller_s(folder, trust):
+    with pytest.raises(gemmule.ArgumentError, match="roles must alternate"):
+        render(folder, "{{ raise_exception('roles must alternate') }}", trust_template=trust)
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize("template", ["{% for %}", "{{ 1 / 0 }}", "{{ messages | nosuchfilter }}"])
+def test_a_broken_one_says_why(folder, template, trust):
+    with pytest.raises(gemmule.FormatError, match=r"chat_template\.jinja.*cannot be rendered"):
+        render(folder, template, trust_template=trust)
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "fuel|longer than"),
+        ("{% set ns = namespace(s='x') %}{% for i in range(40) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}", "memory"),
+        ("{{ 'x' * 20000000 }}", "more than 16777216 characters"),
+        ("{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}", "cannot be rendered"),
+    ],
+)
+def test_an_endless_one_ends(folder, template, reason):
+    begin = time.monotonic()
+    with pytest.raises(gemmule.FormatError, match=reason):
+        render(folder, template)
+    assert time.monotonic() - begin < 20
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ messages.__class__ }}",
+        "{{ raise_exception.__globals__ }}",
+        "{% include '/etc/passwd' %}",
+        "{% import 'os' as os %}{{ os }}",
+    ],
+)
+def test_reaches_nothing_outside(folder, template):
+    for trust in (False, True):
+        try:
+            text = render(folder, template, trust_template=trust)
+        except gemmule.FormatError:
+            continue
+        assert text in ("", "undefined")
+
+
+def test_not_utf8(folder):
+    (folder / "chat_template.jinja").write_bytes(b"\xff")
+    with pytest.raises(gemmule.FormatError, match="UTF-8"):
+        gemmule.Tokenizer.from_pretrained(folder)
