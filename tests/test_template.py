@@ -65,7 +65,7 @@ def test_a_refusal_is_the_caller_s(folder, trust):
 
 
 @pytest.mark.parametrize("trust", [False, True])
-@pytest.mark.parametrize("template", ["{% for %}", "{{ 1 / 0 }}", "{{ messages | nosuchfilter }}"])
+@pytest.mark.parametrize("template", ["{% for %}", "{{ 1 + {} }}", "{{ messages | nosuchfilter }}"])
 def test_a_broken_one_says_why(folder, template, trust):
     with pytest.raises(gemmule.FormatError, match=r"chat_template\.jinja.*cannot be rendered"):
         render(folder, template, trust_template=trust)

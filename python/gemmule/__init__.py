@@ -22,7 +22,7 @@ def _import_core() -> _ModuleType:
     """
     ours = not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & _os.environ.keys()
     if ours:
-        _os.environ["GOMP_SPINCOUNT"] = "2000"  # turns of the waiting loop: some microseconds
+        _os.environ["GOMP_SPINCOUNT"] = "2000"  # turns of the waiting loop, well under a millisecond
     try:
         from . import _core
 

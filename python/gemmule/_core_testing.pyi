@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._core import Decoder, Model
+from ._core import Model
 
 F32 = NDArray[np.float32]
 

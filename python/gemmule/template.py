@@ -21,7 +21,8 @@ KNOWN_SHA256 = {
     "85a08664d16d8f3be4416c92427b3ac10df1024ac566cc0b4bc3bab409393f98",  # of Gemma 4 31B, as Google publishes it
 }
 
-# What an unknown template may use. Rendering a hundred messages takes about 10 ms, 60 MB and 100,000 units of fuel.
+# What an unknown template may use. Google's, measured on 1,000 messages, takes 0.1 s, 20 MB and 3.6 million units of
+# fuel, which grow with the square of the number.
 MEMORY_BYTES = 256 << 20
 SECONDS = 2.0
 FUEL = 50_000_000
