@@ -155,7 +155,9 @@ def _codes(name: str, rows: int, width: int, bits: int, reads: Reads, stream: st
     return _tensor(name, dtype, (rows, width * bits // 8), random_values.codes(bits), reads, stream)
 
 
-def _linear(name: str, rows: int, width: int, bits: int, *, input_rms: float = 1.0, reads: Reads = "all") -> list[Tensor]:
+def _linear(
+    name: str, rows: int, width: int, bits: int, *, input_rms: float = 1.0, reads: Reads = "all"
+) -> list[Tensor]:
     """A quantized linear layer whose outputs have a root mean square of 1."""
     weight_scale = 1.0 / (math.sqrt(width) * input_rms * random_values.code_rms(bits))
     return [
@@ -359,7 +361,9 @@ def _write(
     entries = [tensor.entry for tensor in all_tensors]
     need, free = sum(entry.bytes for entry in entries), shutil.disk_usage(folder).free
     if free < need:
-        raise OSError(f"{folder}: {need / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; choose another --folder")
+        raise OSError(
+            f"{folder}: {need / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; choose another --folder"
+        )
     (folder / "config.json").write_text(json.dumps(config(shape), indent=1))
     chunks = (chunk for tensor in all_tensors for chunk in tensor.chunks(seed))
     sha256 = safetensors_stream.write(weights, entries, chunks)

@@ -102,7 +102,9 @@ def find_checkpoint(options: argparse.Namespace) -> Checkpoint:
 
 def run_in_child(plan: Plan) -> dict[str, Any]:
     command = [sys.executable, generation_run.__file__, json.dumps(asdict(plan))]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"the process that loads and generates ended with status {done.returncode}")
     measured: dict[str, Any] = json.loads(done.stdout)
     return measured
 

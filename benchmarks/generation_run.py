@@ -69,7 +69,7 @@ def load(plan: Plan) -> gemmule.Model:
 
 
 def memory_bytes() -> dict[str, int]:
-    """This process's memory: VmHWM (highest resident so far), RssAnon (its own pages now), RssFile (mapped ones now)."""
+    """This process's memory: VmHWM (most resident so far), RssAnon (its own pages now), RssFile (mapped ones now)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return {name: int(fields[name].split()[0]) * 1024 for name in ("VmHWM", "RssAnon", "RssFile")}  # stands in kB

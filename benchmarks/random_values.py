@@ -38,7 +38,8 @@ def _pairs_of_bytes(bits: int) -> NDArray[np.uint16]:
     offset = 0 if bits == 8 else 1 << (bits - 1)  # 8-bit codes are plain signed bytes
     stored = (drawn + offset) & ((1 << bits) - 1)
     shifts = bits * np.arange(per_pair)  # low bits first
-    return (stored << shifts).sum(axis=1).astype("<u2")
+    pairs: NDArray[np.uint16] = (stored << shifts).sum(axis=1).astype("<u2")
+    return pairs
 
 
 def codes(bits: int) -> Fill:

@@ -58,8 +58,8 @@ def write(path: Path, entries: list[Entry], chunks: Iterator[NDArray[Any]]) -> s
         digest.update(first)
         file.write(first)
         for chunk in chunks:
-            digest.update(chunk)
-            file.write(chunk)
+            digest.update(chunk.data)
+            file.write(chunk.data)
         found, expected = file.tell(), len(first) + sum(entry.bytes for entry in entries)
     if found != expected:
         raise ValueError(f"{path}: the chunks make {found} bytes; the header says {expected}")

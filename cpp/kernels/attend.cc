@@ -23,12 +23,12 @@ HWY_INLINE void Scores(const float* HWY_RESTRICT q, std::size_t e, const std::by
                        float scale, float* HWY_RESTRICT scores) {
   constexpr std::size_t kPlanes = Planes(kEncoding);
   VF32 sum[kKeys][kRegs];
-  Unroll<kKeys>([&](auto j) HWY_ATTR { Unroll<kRegs>([&](auto r) HWY_ATTR { sum[j][r] = hn::Zero(F32()); }); });
-  ForChunks<kEncoding>(e, [&](std::size_t chunk, auto count) HWY_ATTR {
-    Unroll<kPlanes>([&](auto plane) HWY_ATTR {
-      Unroll<kRegs>([&](auto r) HWY_ATTR {
+  Unroll<kKeys>([&](auto j) GEMMULE_LAMBDA { Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA { sum[j][r] = hn::Zero(F32()); }); });
+  ForChunks<kEncoding>(e, [&](std::size_t chunk, auto count) GEMMULE_LAMBDA {
+    Unroll<kPlanes>([&](auto plane) GEMMULE_LAMBDA {
+      Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA {
         const VF32 v = hn::LoadU(F32(), q + (chunk * kPlanes + plane) * kVirtualLanes + r * kLanes);
-        Unroll<kKeys>([&](auto j) HWY_ATTR {
+        Unroll<kKeys>([&](auto j) GEMMULE_LAMBDA {
           const VF32 k =
               Decode<kEncoding>(keys + j * stride, chunk * kVirtualLanes + r * kLanes, CountOfReg(count, r), plane);
           sum[j][r] = hn::MulAdd(k, v, sum[j][r]);
@@ -36,7 +36,7 @@ HWY_INLINE void Scores(const float* HWY_RESTRICT q, std::size_t e, const std::by
       });
     });
   });
-  Unroll<kKeys>([&](auto j) HWY_ATTR { scores[j] = scale * ReduceLanes16(sum[j]); });
+  Unroll<kKeys>([&](auto j) GEMMULE_LAMBDA { scores[j] = scale * ReduceLanes16(sum[j]); });
 }
 
 // out (step order) = out * keep + sum over j < n of p[j] * row j.
@@ -44,26 +44,26 @@ template <Encoding kEncoding>
 HWY_INLINE void AddValues(const float* HWY_RESTRICT p, std::size_t n, const std::byte* values, std::size_t stride,
                           std::size_t e, VF32 keep, float* HWY_RESTRICT out) {
   constexpr std::size_t kPlanes = Planes(kEncoding);
-  ForChunks<kEncoding>(e, [&](std::size_t chunk, auto count) HWY_ATTR {
+  ForChunks<kEncoding>(e, [&](std::size_t chunk, auto count) GEMMULE_LAMBDA {
     float* to = out + chunk * kPlanes * kVirtualLanes;
     VF32 sum[kPlanes][kRegs];
-    Unroll<kPlanes>([&](auto plane) HWY_ATTR {
-      Unroll<kRegs>([&](auto r) HWY_ATTR {
+    Unroll<kPlanes>([&](auto plane) GEMMULE_LAMBDA {
+      Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA {
         sum[plane][r] = hn::Mul(keep, hn::LoadU(F32(), to + plane * kVirtualLanes + r * kLanes));
       });
     });
     for (std::size_t j = 0; j < n; ++j) {
       const VF32 weight = hn::Set(F32(), p[j]);
-      Unroll<kPlanes>([&](auto plane) HWY_ATTR {
-        Unroll<kRegs>([&](auto r) HWY_ATTR {
+      Unroll<kPlanes>([&](auto plane) GEMMULE_LAMBDA {
+        Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA {
           const VF32 v =
               Decode<kEncoding>(values + j * stride, chunk * kVirtualLanes + r * kLanes, CountOfReg(count, r), plane);
           sum[plane][r] = hn::MulAdd(weight, v, sum[plane][r]);
         });
       });
     }
-    Unroll<kPlanes>([&](auto plane) HWY_ATTR {
-      Unroll<kRegs>([&](auto r) HWY_ATTR {
+    Unroll<kPlanes>([&](auto plane) GEMMULE_LAMBDA {
+      Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA {
         hn::StoreU(sum[plane][r], F32(), to + plane * kVirtualLanes + r * kLanes);
       });
     });
@@ -98,11 +98,11 @@ void AttendEncoded(const KvView& kv, std::size_t kv_head, std::size_t first, std
     for (j = 0; j < n; ++j) new_max = HWY_MAX(new_max, p[j]);
     const VF32 vmax = hn::Set(d, new_max);
     const VF32 keep = Exp(hn::Sub(hn::Set(d, max), vmax));  // 0 in the first block
-    MapOver(n, p, [&](std::size_t i, std::size_t count) HWY_ATTR {
+    MapOver(n, p, [&](std::size_t i, std::size_t count) GEMMULE_LAMBDA {
       return Exp(hn::Sub(LoadCount(p + i, count), vmax));
     });
     const float block_sum =
-        SumOver(n, [&](std::size_t i, std::size_t count, VF32 s) HWY_ATTR { return hn::Add(s, LoadCount(p + i, count)); });
+        SumOver(n, [&](std::size_t i, std::size_t count, VF32 s) GEMMULE_LAMBDA { return hn::Add(s, LoadCount(p + i, count)); });
     sum = sum * hn::GetLane(keep) + block_sum;
     AddValues<kEncoding>(p, n, values, kv.row_bytes, e, keep, out);
     max = new_max;

@@ -14,7 +14,7 @@ namespace gemmule {
 namespace HWY_NAMESPACE {
 
 void ExpAll(const float* x, float* y, std::size_t n) {
-  MapOver(n, y, [=](std::size_t i, std::size_t count) HWY_ATTR { return Exp(LoadCount(x + i, count)); });
+  MapOver(n, y, [=](std::size_t i, std::size_t count) GEMMULE_LAMBDA { return Exp(LoadCount(x + i, count)); });
 }
 
 void GeluMul(const float* gate, const float* up, float* y, std::size_t n) {
@@ -22,7 +22,7 @@ void GeluMul(const float* gate, const float* up, float* y, std::size_t n) {
   const VF32 kOne = hn::Set(d, 1.0f);
   const VF32 kCubic = hn::Set(d, 0.044715f);
   const VF32 kMinusTwoSqrtTwoOverPi = hn::Set(d, -1.5957691216057308f);
-  MapOver(n, y, [=](std::size_t i, std::size_t count) HWY_ATTR {
+  MapOver(n, y, [=](std::size_t i, std::size_t count) GEMMULE_LAMBDA {
     const VF32 x = LoadCount(gate + i, count);
     const VF32 inner = hn::MulAdd(hn::Mul(kCubic, hn::Mul(x, x)), x, x);
     const VF32 gelu = hn::Div(x, hn::Add(kOne, Exp(hn::Mul(kMinusTwoSqrtTwoOverPi, inner))));
@@ -36,7 +36,7 @@ void Softcap(float cap, float* x, std::size_t n) {
   const VF32 kOne = hn::Set(d, 1.0f);
   const VF32 kMinusTwo = hn::Set(d, -2.0f);
   const VF32 vcap = hn::Set(d, cap);
-  MapOver(n, x, [=](std::size_t i, std::size_t count) HWY_ATTR {
+  MapOver(n, x, [=](std::size_t i, std::size_t count) GEMMULE_LAMBDA {
     const VF32 t = hn::Div(LoadCount(x + i, count), vcap);
     const VF32 e = Exp(hn::Mul(kMinusTwo, hn::Abs(t)));
     const VF32 tanh = hn::Div(hn::Sub(kOne, e), hn::Add(kOne, e));
@@ -49,21 +49,21 @@ void RoundToGrid(float scale, float* x, std::size_t n) {
   const VF32 vscale = hn::Set(d, scale);
   const VF32 kMin = hn::Set(d, -128.0f);
   const VF32 kMax = hn::Set(d, 127.0f);
-  MapOver(n, x, [=](std::size_t i, std::size_t count) HWY_ATTR {
+  MapOver(n, x, [=](std::size_t i, std::size_t count) GEMMULE_LAMBDA {
     const VF32 code = hn::Round(hn::Div(LoadCount(x + i, count), vscale));
     return hn::Mul(hn::Min(hn::Max(code, kMin), kMax), vscale);
   });
 }
 
 void AddTo(const float* x, float* y, std::size_t n) {
-  MapOver(n, y, [=](std::size_t i, std::size_t count) HWY_ATTR {
+  MapOver(n, y, [=](std::size_t i, std::size_t count) GEMMULE_LAMBDA {
     return hn::Add(LoadCount(y + i, count), LoadCount(x + i, count));
   });
 }
 
 void Scale(float factor, float* x, std::size_t n) {
   const VF32 vfactor = hn::Set(F32(), factor);
-  MapOver(n, x, [=](std::size_t i, std::size_t count) HWY_ATTR { return hn::Mul(vfactor, LoadCount(x + i, count)); });
+  MapOver(n, x, [=](std::size_t i, std::size_t count) GEMMULE_LAMBDA { return hn::Mul(vfactor, LoadCount(x + i, count)); });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -54,7 +54,7 @@ std::int32_t QuantizeStatic(std::size_t planes, std::size_t plane_stride, const 
   const VF32 min = hn::Set(d, -128.0f);
   const VF32 max = hn::Set(d, 127.0f);
   VDI32 sum = hn::Zero(DI32());
-  ForPlanes(planes, x, k, [&](std::size_t b, std::size_t, std::size_t plane, VF32 v) HWY_ATTR {
+  ForPlanes(planes, x, k, [&](std::size_t b, std::size_t, std::size_t plane, VF32 v) GEMMULE_LAMBDA {
     const VDI32 codes = RoundedCodes(v, vscale, min, max);
     sum = hn::Add(sum, codes);
     hn::StoreU(hn::DemoteTo(DI8(), codes), DI8(), out + plane * plane_stride + b);  // lanes past K: zero, in the padding
@@ -78,7 +78,7 @@ void QuantizeTwoDigits(std::size_t planes, std::size_t plane_stride, const float
   const VF32 max = hn::Set(d, 32639.0f);
   VDI32 sum_high = hn::Zero(di);
   VDI32 sum_low = hn::Zero(di);
-  ForPlanes(planes, x, k, [&](std::size_t b, std::size_t, std::size_t plane, VF32 v) HWY_ATTR {
+  ForPlanes(planes, x, k, [&](std::size_t b, std::size_t, std::size_t plane, VF32 v) GEMMULE_LAMBDA {
     const VDI32 code = RoundedCodes(v, vscale, min, max);
     const VDI32 h = hn::ShiftRight<8>(hn::Add(code, hn::Set(di, 128)));
     const VDI32 l = hn::Sub(code, hn::ShiftLeft<8>(h));

@@ -14,6 +14,11 @@
 
 #include "hwy/highway.h"
 
+// Every lambda of a kernel: compiled for the target and always inlined. Left to itself, GCC calls some of them and then
+// keeps their accumulators in memory, which costs half of the speed.
+#undef GEMMULE_LAMBDA
+#define GEMMULE_LAMBDA HWY_ATTR __attribute__((always_inline))
+
 HWY_BEFORE_NAMESPACE();
 namespace gemmule {
 namespace HWY_NAMESPACE {
@@ -29,7 +34,7 @@ constexpr std::size_t kRegs = kVirtualLanes / kLanes;
 // registers; a loop, unrolled or not, makes GCC keep them on the stack.
 template <std::size_t kN, class Body>
 HWY_INLINE void Unroll(Body&& body) {
-  [&]<std::size_t... kI>(std::index_sequence<kI...>) HWY_ATTR {
+  [&]<std::size_t... kI>(std::index_sequence<kI...>) GEMMULE_LAMBDA {
     (body(std::integral_constant<std::size_t, kI>()), ...);
   }(std::make_index_sequence<kN>());
 }

@@ -18,7 +18,7 @@ namespace HWY_NAMESPACE {
 // Sum of e^(x - max), n a few thousand at most: float lanes lose nothing that matters.
 float SumExp(const float* x, float max, std::size_t n) {
   const VF32 vmax = hn::Set(F32(), max);
-  return SumOver(n, [=](std::size_t i, std::size_t count, VF32 s) HWY_ATTR {
+  return SumOver(n, [=](std::size_t i, std::size_t count, VF32 s) GEMMULE_LAMBDA {
     const VF32 e = Exp(hn::Sub(LoadCount(x + i, count), vmax));
     return hn::Add(s, count == kLanes ? e : hn::IfThenElseZero(hn::FirstN(F32(), count), e));
   });

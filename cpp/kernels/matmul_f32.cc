@@ -19,19 +19,19 @@ HWY_INLINE void RowTile(const std::byte* row, std::size_t n, const float* HWY_RE
                         float scale, float* HWY_RESTRICT y, std::size_t y_stride) {
   constexpr std::size_t kPlanes = Planes(kEncoding);
   VF32 sum[kTokens][kRegs];
-  Unroll<kTokens>([&](auto t) HWY_ATTR { Unroll<kRegs>([&](auto r) HWY_ATTR { sum[t][r] = hn::Zero(F32()); }); });
-  ForChunks<kEncoding>(n, [&](std::size_t chunk, auto count) HWY_ATTR {
-    Unroll<kPlanes>([&](auto plane) HWY_ATTR {
+  Unroll<kTokens>([&](auto t) GEMMULE_LAMBDA { Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA { sum[t][r] = hn::Zero(F32()); }); });
+  ForChunks<kEncoding>(n, [&](std::size_t chunk, auto count) GEMMULE_LAMBDA {
+    Unroll<kPlanes>([&](auto plane) GEMMULE_LAMBDA {
       const float* step = x + (chunk * kPlanes + plane) * kVirtualLanes;
-      Unroll<kRegs>([&](auto r) HWY_ATTR {
+      Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA {
         const VF32 w = Decode<kEncoding>(row, chunk * kVirtualLanes + r * kLanes, CountOfReg(count, r), plane);
-        Unroll<kTokens>([&](auto t) HWY_ATTR {
+        Unroll<kTokens>([&](auto t) GEMMULE_LAMBDA {
           sum[t][r] = hn::MulAdd(w, hn::LoadU(F32(), step + t * x_stride + r * kLanes), sum[t][r]);
         });
       });
     });
   });
-  Unroll<kTokens>([&](auto t) HWY_ATTR { y[t * y_stride] = scale * ReduceLanes16(sum[t]); });
+  Unroll<kTokens>([&](auto t) GEMMULE_LAMBDA { y[t * y_stride] = scale * ReduceLanes16(sum[t]); });
 }
 
 template <Encoding kEncoding>

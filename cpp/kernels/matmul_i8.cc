@@ -12,12 +12,17 @@ HWY_BEFORE_NAMESPACE();
 namespace gemmule {
 namespace HWY_NAMESPACE {
 
+// Accumulators of one digit row: where few digit rows share the registers, each plane has its own, so that no sum waits
+// for the one before it.
+template <Encoding kEncoding, std::size_t kDigits>
+constexpr std::size_t kChains = kDigits <= 2 ? Channelwise<kEncoding>::kPerByte : 1;
+
 // Adds the products of `bytes`, kByteLanes packed bytes of a row, with kDigits digit rows of activations.
 template <Encoding kEncoding, std::size_t kDigits>
 HWY_INLINE void AddProducts(VU8 bytes, const std::int8_t* HWY_RESTRICT x, const Int8Rows& rows,
-                            VI32 (&sum)[kDigits]) {
+                            VI32 (&sum)[kDigits][kChains<kEncoding, kDigits>]) {
   using C = Channelwise<kEncoding>;
-  Unroll<C::kPerByte>([&](auto plane) HWY_ATTR {
+  Unroll<C::kPerByte>([&](auto plane) GEMMULE_LAMBDA {
     VU8 codes = bytes;
     if constexpr (C::kBits != 8) {
       // A shift of 16-bit lanes: bits of the upper byte come down and are masked away.
@@ -25,9 +30,10 @@ HWY_INLINE void AddProducts(VU8 bytes, const std::int8_t* HWY_RESTRICT x, const 
       constexpr int kShift = static_cast<int>(plane() * C::kBits);
       codes = hn::And(hn::BitCast(U8(), hn::ShiftRight<kShift>(hn::BitCast(d16, bytes))), hn::Set(U8(), C::kMask));
     }
-    Unroll<kDigits>([&](auto digit) HWY_ATTR {
+    Unroll<kDigits>([&](auto digit) GEMMULE_LAMBDA {
       const VI8 v = hn::LoadU(I8(), x + digit * rows.row_stride + plane * rows.plane_stride);
-      sum[digit] = C::kBits == 8 ? DotBytes(codes, v, sum[digit]) : DotCodes(codes, v, sum[digit]);
+      VI32& s = sum[digit][plane % kChains<kEncoding, kDigits>];
+      s = C::kBits == 8 ? DotBytes(codes, v, s) : DotCodes(codes, v, s);
     });
   });
 }
@@ -40,47 +46,54 @@ HWY_INLINE void RowSums(const std::byte* row, std::size_t row_bytes, const Int8R
   constexpr std::int32_t kOffset = C::kBits == 8 ? kByteOffset : C::kOffset;
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(row);
   const std::int8_t* codes = x.codes + first * x.row_stride;
-  VI32 sum[kDigits];
-  Unroll<kDigits>([&](auto digit) HWY_ATTR { sum[digit] = hn::Zero(I32()); });
+  constexpr std::size_t kN = kChains<kEncoding, kDigits>;
+  VI32 sum[kDigits][kN];
+  Unroll<kDigits>([&](auto digit) GEMMULE_LAMBDA {
+    Unroll<kN>([&](auto chain) GEMMULE_LAMBDA { sum[digit][chain] = hn::Zero(I32()); });
+  });
   std::size_t b = 0;
   for (; b + kByteLanes <= row_bytes; b += kByteLanes) {
     AddProducts<kEncoding>(hn::LoadU(U8(), bytes + b), codes + b, x, sum);
   }
   // Past the row's end the activations are zero.
   if (b < row_bytes) AddProducts<kEncoding>(hn::LoadN(U8(), bytes + b, row_bytes - b), codes + b, x, sum);
-  Unroll<kDigits>([&](auto digit) HWY_ATTR {
-    out[digit] = hn::ReduceSum(I32(), sum[digit]) - kOffset * x.sums[first + digit];
+  Unroll<kDigits>([&](auto digit) GEMMULE_LAMBDA {
+    VI32 total = sum[digit][0];
+    Unroll<kN - 1>([&](auto chain) GEMMULE_LAMBDA { total = hn::Add(total, sum[digit][chain + 1]); });
+    out[digit] = hn::ReduceSum(I32(), total) - kOffset * x.sums[first + digit];
   });
 }
 
-// Tokens [t, tokens) of one row, kTile digit rows at a time, then what is left by smaller tiles.
+// Rows [row_begin, row_end) for tokens from t on, kTile digit rows at a time, then what is left by smaller tiles. A
+// tile's activations stay in the first-level cache while the rows go by.
 template <Encoding kEncoding, std::size_t kDigitsPerToken, std::size_t kTile>
-HWY_INLINE void RowTokens(const std::byte* row, std::size_t row_bytes, float row_scale, const Int8Rows& x,
-                          std::size_t t, float* HWY_RESTRICT y, std::size_t y_stride) {
+HWY_INLINE void TokenTiles(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Rows& x,
+                           std::size_t t, float* HWY_RESTRICT y, std::size_t y_stride) {
   constexpr std::size_t kTokens = kTile / kDigitsPerToken;
   for (; t + kTokens <= x.tokens; t += kTokens) {
-    std::int32_t sums[kTile];
-    RowSums<kEncoding>(row, row_bytes, x, t * kDigitsPerToken, sums);
-    for (std::size_t i = 0; i < kTokens; ++i) {
-      float sum = static_cast<float>(sums[i * kDigitsPerToken]);
-      if constexpr (kDigitsPerToken == 2) sum = 256.0f * sum + static_cast<float>(sums[i * 2 + 1]);
-      y[(t + i) * y_stride] = sum * (x.scales[t + i] * row_scale);
+    for (std::size_t row = row_begin; row < row_end; ++row) {
+      std::int32_t sums[kTile];
+      RowSums<kEncoding>(w.Row(row), w.RowBytes(), x, t * kDigitsPerToken, sums);
+      const float row_scale = w.RowScale(row);
+      for (std::size_t i = 0; i < kTokens; ++i) {
+        float sum = static_cast<float>(sums[i * kDigitsPerToken]);
+        if constexpr (kDigitsPerToken == 2) sum = 256.0f * sum + static_cast<float>(sums[i * 2 + 1]);
+        y[(t + i) * y_stride + row] = sum * (x.scales[t + i] * row_scale);
+      }
     }
   }
   if constexpr (kTile > kDigitsPerToken) {
-    if (t < x.tokens) {
-      RowTokens<kEncoding, kDigitsPerToken, kTile / 2>(row, row_bytes, row_scale, x, t, y, y_stride);
-    }
+    if (t < x.tokens) TokenTiles<kEncoding, kDigitsPerToken, kTile / 2>(w, row_begin, row_end, x, t, y, y_stride);
   }
 }
 
 template <Encoding kEncoding, std::size_t kDigitsPerToken>
 void Rows(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Rows& x, float* y,
           std::size_t y_stride) {
-  constexpr std::size_t kTile = 8;  // digit rows that share a loaded and unpacked vector of weights
-  const std::size_t row_bytes = w.RowBytes();
-  for (std::size_t row = row_begin; row < row_end; ++row) {
-    RowTokens<kEncoding, kDigitsPerToken, kTile>(w.Row(row), row_bytes, w.RowScale(row), x, 0, y + row, y_stride);
+  constexpr std::size_t kTile = 8;       // digit rows that share a loaded and unpacked vector of weights
+  constexpr std::size_t kRowBlock = 16;  // rows that go by for each tile; they stay in the second-level cache
+  for (std::size_t row = row_begin; row < row_end; row += kRowBlock) {
+    TokenTiles<kEncoding, kDigitsPerToken, kTile>(w, row, HWY_MIN(row + kRowBlock, row_end), x, 0, y, y_stride);
   }
 }
 

@@ -15,12 +15,12 @@ namespace HWY_NAMESPACE {
 
 // `weight` may be null.
 void RmsNorm(const float* x, const float* weight, float eps, float* y, std::size_t n) {
-  const float sum = SumOver(n, [=](std::size_t i, std::size_t count, VF32 s) HWY_ATTR {
+  const float sum = SumOver(n, [=](std::size_t i, std::size_t count, VF32 s) GEMMULE_LAMBDA {
     const VF32 a = LoadCount(x + i, count);
     return hn::MulAdd(a, a, s);
   });
   const VF32 factor = hn::Set(F32(), 1.0f / std::sqrt(sum / static_cast<float>(n) + eps));
-  MapOver(n, y, [=](std::size_t i, std::size_t count) HWY_ATTR {
+  MapOver(n, y, [=](std::size_t i, std::size_t count) GEMMULE_LAMBDA {
     const VF32 scaled = hn::Mul(LoadCount(x + i, count), factor);
     return weight == nullptr ? scaled : hn::Mul(scaled, LoadCount(weight + i, count));
   });

@@ -1,0 +1,146 @@
+"""The benchmark runs, its report is whole, and its checkpoint has the published E2B file's sizes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+import gemmule
+from gemmule.reference import Reference
+from gemmule.reference.operations import round_to_grid, to_codes
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+if not FOLDER.is_dir():
+    pytest.skip("the benchmarks are not beside the tests", allow_module_level=True)
+
+
+@pytest.fixture
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts can be imported, as they import each other."""
+    monkeypatch.syspath_prepend(FOLDER)
+
+
+@pytest.fixture
+def e2b_checkpoint(benchmarks) -> ModuleType:
+    import e2b_checkpoint
+
+    return e2b_checkpoint
+
+
+def run(folder: Path, *options: str) -> dict[str, Any]:
+    """The report of a run with tiny shapes."""
+    file = folder / "report.json"
+    command = [sys.executable, str(FOLDER / "end_to_end.py"), "--small", "--folder", str(folder), "--json", str(file)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "tokens/s" in done.stdout
+    return json.loads(file.read_text())
+
+
+def test_report(tmp_path):
+    report = run(tmp_path, "--repeat", "2", "--tokens", "4", "--prompt", "24", "--threads", "2")
+    conditions, results = report["conditions"], report["results"]
+    assert conditions["threads"] == 2
+    assert conditions["target"] == gemmule.cpu()["target"]
+    assert conditions["activations"] == conditions["kv"] == "static"
+    for name in ("date", "cpu", "python", "numpy", "gemmule"):
+        assert conditions[name]
+    assert len(report["checkpoint"]["sha256"]) == 64
+    assert report["plan"]["decode_tokens"] == 4
+    speeds = ("load_ms", "prefill_tokens_per_second", "decode_tokens_per_second", "read_bandwidth_bytes_per_second")
+    for name in speeds:
+        found = results[name]
+        assert len(found["samples"]) == 2
+        assert 0 < found["min"] <= found["median"] <= found["max"]
+    assert results["weight_bytes_per_second"]["median"] == pytest.approx(
+        results["weight_bytes_per_token"] * results["decode_tokens_per_second"]["median"]
+    )
+    assert results["anonymous_bytes"] + results["file_bytes"] <= 1.01 * results["peak_resident_bytes"] < 2**30
+    assert report["checks"]
+    assert all(report["checks"].values())
+
+
+def test_a_checkpoint_is_used_again(tmp_path, e2b_checkpoint):
+    first = e2b_checkpoint.find_or_write(tmp_path, "small", seed=0)
+    weights = first.folder / "model.safetensors"
+    written = weights.stat().st_mtime_ns
+    assert e2b_checkpoint.find_or_write(tmp_path, "small", seed=0) == first
+    assert weights.stat().st_mtime_ns == written
+    other = e2b_checkpoint.find_or_write(tmp_path, "small", seed=1)
+    assert other.sha256 != first.sha256
+    weights.write_bytes(weights.read_bytes()[:-1])  # as an interrupted run would leave it
+    assert e2b_checkpoint.find_or_write(tmp_path, "small", seed=1) == other
+    assert weights.stat().st_size == other.file_bytes
+
+
+def test_checkpoint(tmp_path, e2b_checkpoint):
+    shape = e2b_checkpoint.SMALL
+    checkpoint = e2b_checkpoint.find_or_write(tmp_path, "small", seed=0)
+    prefix = e2b_checkpoint.PREFIX
+    with safe_open(checkpoint.folder / "model.safetensors", "numpy") as file:
+        names = file.keys()
+        # numpy has no BF16, the type of the norms
+        weights = {name: file.get_tensor(name) for name in names if file.get_slice(name).get_dtype() != "BF16"}
+    for head, embedding in (("weight", "embedding_quantized"), ("weight_scale", "embedding_scale")):
+        np.testing.assert_array_equal(weights[f"lm_head.{head}"], weights[f"{prefix}embed_tokens.{embedding}"])
+    for name, value in weights.items():
+        if name.endswith("activation_scale"):
+            assert (value == 0) == name.startswith("lm_head.")
+    for layer in range(shape.num_hidden_layers):
+        assert weights[f"{prefix}layers.{layer}.self_attn.k_cache_scale"] > 0
+
+    info = gemmule.load(checkpoint.folder).info
+    assert info["unknown_tensors"] == []
+    leftovers = {name for name in info["leftover_tensors"] if name.endswith("k_proj.weight")}
+    shared = range(shape.first_shared_layer, shape.num_hidden_layers)
+    assert leftovers == {f"{prefix}layers.{layer}.self_attn.k_proj.weight" for layer in shared}
+
+
+def test_activations_are_neither_dead_nor_at_their_limits(tmp_path, e2b_checkpoint, monkeypatch):
+    """Inputs and outputs of every matrix, in the numpy reference."""
+    shares_at_limit, middles = [], []
+
+    def watch(x, scale, bits=8):
+        if scale:
+            codes = np.abs(to_codes(x, scale, bits))
+            shares_at_limit.append((codes >= 127).mean())
+            middles.append(np.median(codes))
+        return round_to_grid(x, scale, bits)
+
+    monkeypatch.setattr("gemmule.reference.modules.round_to_grid", watch)
+    checkpoint = e2b_checkpoint.find_or_write(tmp_path, "small", seed=0)
+    ids = np.random.default_rng(0).integers(0, e2b_checkpoint.SMALL.vocab_size, 32)
+    logits = Reference(checkpoint.folder).logits(ids)
+    assert len(shares_at_limit) > 50
+    assert max(shares_at_limit) < 0.05
+    assert min(middles) >= 3  # of 127: a quarter of it is what normal values of the size meant would have
+    assert len(set(logits.argmax(axis=1))) > 16
+
+
+def test_e2b_has_the_published_sizes(e2b_checkpoint):
+    tensors = {tensor.entry.name: tensor for tensor in e2b_checkpoint.tensors(e2b_checkpoint.E2B)}
+
+    def megabytes(*parts: str) -> float:
+        """Of all codes whose names have one of the parts."""
+        wanted = [name for name in tensors if name.endswith(("weight", "quantized")) and "norm" not in name]
+        return sum(tensors[name].entry.bytes for name in wanted if any(part in name for part in parts)) / 1e6
+
+    own = [f".{layer}.mlp." for layer in range(15)]
+    shared = [f".{layer}.mlp." for layer in range(15, 35)]
+    assert megabytes(".self_attn.") == pytest.approx(148.64, abs=0.01)
+    assert megabytes(*own) == pytest.approx(212.34, abs=0.01)
+    assert megabytes(*shared) == pytest.approx(283.12, abs=0.01)
+    assert megabytes("per_layer_input_gate", "per_layer_projection.") == pytest.approx(27.53, abs=0.01)
+    assert megabytes("lm_head.") == megabytes("embed_tokens.") == pytest.approx(100.66, abs=0.01)
+    assert megabytes("embed_tokens_per_layer.") == pytest.approx(1174.41, abs=0.01)
+    # Text without the per-layer embedding, one of the two copies of the vocabulary.
+    assert sum(tensor.bytes_per_token for tensor in tensors.values()) == pytest.approx(795.7e6, rel=1e-3)
