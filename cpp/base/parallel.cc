@@ -4,8 +4,7 @@
 
 namespace gemmule {
 
-void Parallel::Run(std::size_t pieces, std::size_t threads, void (*piece)(const void*, std::size_t),
-                   const void* context) {
+void Parallel::Run(std::size_t pieces, bool alone, void (*piece)(const void*, std::size_t), const void* context) {
   std::atomic<std::size_t> next{0};
   const auto work = [&](bool asks) {
     while (!stopped()) {
@@ -15,9 +14,8 @@ void Parallel::Run(std::size_t pieces, std::size_t threads, void (*piece)(const 
       if (asks && stop_ && stop_()) stopped_.store(true, std::memory_order_relaxed);
     }
   };
-  const int team = static_cast<int>(std::min(pieces, threads));
-  if (team == 1) return work(true);
-#pragma omp parallel num_threads(team)
+  if (alone) return work(true);
+#pragma omp parallel num_threads(threads_)
   work(omp_get_thread_num() == 0);
 }
 

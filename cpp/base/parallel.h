@@ -20,8 +20,8 @@ class Parallel {
   explicit Parallel(int threads) : threads_(threads) {}
 
   // body(begin, end) over pieces of [0, n), each but the last of a multiple of `step` elements. `cost` is what one element
-  // takes, in nanoseconds, roughly: work that is shorter than waking a thread is done on the calling one. The body must
-  // not throw. After a stop the pieces not yet begun are left out: the caller asks stopped() before it uses results.
+  // takes, in nanoseconds, roughly: work that is shorter than waking the threads is done on the calling one. The body
+  // must not throw. After a stop the pieces not yet begun are left out: the caller asks stopped() before it uses results.
   template <class Body>
   void For(std::size_t n, std::size_t step, double cost, const Body& body) {
     if (n == 0) return;
@@ -29,8 +29,8 @@ class Parallel {
     const std::size_t wanted = static_cast<std::size_t>(threads_) * 8;
     const std::size_t piece = (((n + wanted - 1) / wanted + step - 1) / step) * step;
     const auto run = [&](std::size_t i) { body(i * piece, std::min(n, (i + 1) * piece)); };
-    const auto worth = static_cast<std::size_t>(static_cast<double>(n) * cost / kThreadCost) + 1;
-    Run((n + piece - 1) / piece, std::min(worth, static_cast<std::size_t>(threads_)),
+    const bool alone = threads_ == 1 || static_cast<double>(n) * cost < kTeamCost;
+    Run((n + piece - 1) / piece, alone,
         [](const void* context, std::size_t i) { (*static_cast<const decltype(run)*>(context))(i); }, &run);
   }
 
@@ -43,10 +43,11 @@ class Parallel {
   }
 
  private:
-  // Nanoseconds of work for which one more thread is worth waking (docs/decisions/0005).
-  static constexpr double kThreadCost = 5000.0;
+  // Nanoseconds of work for which waking the others is worth it (docs/decisions/0005).
+  static constexpr double kTeamCost = 5000.0;
 
-  void Run(std::size_t pieces, std::size_t threads, void (*piece)(const void*, std::size_t), const void* context);
+  // All threads or the calling one alone: libgomp ends and starts threads whenever the size of the team changes.
+  void Run(std::size_t pieces, bool alone, void (*piece)(const void*, std::size_t), const void* context);
 
   int threads_;
   StopCheck stop_;
