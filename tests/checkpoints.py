@@ -125,6 +125,9 @@ def make_checkpoint(
     values |= {
         name: random.standard_normal(shape) / np.sqrt(shape[1] / n) for name, (shape, n) in _split(tables, shapes)
     }
+    experts = {
+        prefix + name: random.standard_normal(shape) / np.sqrt(shape[2]) for name, shape in shapes.experts().items()
+    }
     projection = prefix + "per_layer_model_projection"
     values |= {projection: random.standard_normal(shapes.projection())} if shapes.P else {}
 
@@ -154,7 +157,7 @@ def make_checkpoint(
                 tensors[name + ".weight"] = pack_codes(codes, width)
                 tensors[name + ".weight_scale"] = scale
     else:
-        plain |= {name + ".weight": value for name, value in values.items()}
+        plain |= {name + ".weight": value for name, value in values.items()} | experts
         tensors = {}
     tensors |= {name: _stored_as(dtype, value) for name, value in plain.items()}
     if towers:
@@ -231,12 +234,21 @@ class Shapes:
                     shapes[at + "self_attn.v_proj"] = G * E, self.D
             shapes[at + "mlp.gate_proj"] = shapes[at + "mlp.up_proj"] = F, self.D
             shapes[at + "mlp.down_proj"] = self.D, F
+            if self.text["enable_moe_block"]:
+                shapes[at + "router.proj"] = self.text["num_experts"], self.D
             if self.P:
                 shapes[at + "per_layer_input_gate"] = self.P, self.D
                 shapes[at + "per_layer_projection"] = self.D, self.P
         if not self.text["tie_word_embeddings"]:
             shapes["lm_head"] = self.text["vocab_size"], self.D
         return shapes
+
+    def experts(self) -> dict[str, tuple[int, int, int]]:
+        if not self.text["enable_moe_block"]:
+            return {}
+        X, M = self.text["num_experts"], self.text["moe_intermediate_size"]
+        shapes = {"gate_up_proj": (X, 2 * M, self.D), "down_proj": (X, self.D, M)}
+        return {f"layers.{i}.experts.{name}": shape for i in range(self.L) for name, shape in shapes.items()}
 
     def vectors(self) -> dict[str, int]:
         sizes = {"norm.weight": self.D}
@@ -248,8 +260,16 @@ class Shapes:
             "pre_feedforward_layernorm",
             "post_feedforward_layernorm",
         ]
+        moe = self.text["enable_moe_block"]
+        if moe:
+            norms += [
+                "post_feedforward_layernorm_1",
+                "pre_feedforward_layernorm_2",
+                "post_feedforward_layernorm_2",
+            ]
         for i in range(self.L):
             at = f"layers.{i}."
+            sizes |= {at + "router.scale": self.D, at + "router.per_expert_scale": self.text["num_experts"]} if moe else {}
             sizes |= {f"{at}{name}.weight": self.D for name in norms + ["post_per_layer_input_norm"] * bool(self.P)}
             sizes[at + "layer_scalar"] = 1
             sizes[at + "self_attn.q_norm.weight"] = self.head_dim(i)

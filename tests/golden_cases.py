@@ -10,7 +10,7 @@ import numpy as np
 from gemmule.reference import read_file
 
 FIXTURES = Path(__file__).parent / "fixtures"
-FLOAT_FIXTURES = ["e2b", "e4b", "share_order", "dense"]
+FLOAT_FIXTURES = ["e2b", "e4b", "share_order", "dense", "moe"]
 MOBILE_FIXTURES = ["mobile", "mobile_absmax"]
 
 

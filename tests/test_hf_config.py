@@ -212,6 +212,27 @@ def test_wrong_field(tmp_path, key, value):
     refused(tmp_path, config, FormatError, "text_config")
 
 
+EXPERTS = {"enable_moe_block": True, "num_experts": 8, "top_k_experts": 2, "moe_intermediate_size": 32}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_experts": None},
+        {"num_experts": 0},
+        {"num_experts": 1 << 13},
+        {"top_k_experts": 0},
+        {"top_k_experts": 9},
+        {"moe_intermediate_size": None},
+        {"moe_intermediate_size": 0},
+    ],
+)
+def test_experts_need_their_sizes(tmp_path, wrong):
+    config = read_config("e2b")
+    config["text_config"] |= EXPERTS | wrong
+    refused(tmp_path, config, FormatError, next(iter(wrong)))
+
+
 def test_error_names_key_range_and_finding(tmp_path):
     config = read_config("e2b")
     config["text_config"]["head_dim"] = -4
@@ -236,7 +257,6 @@ def test_damaged_config(tmp_path):
 
 # Features that no code runs yet: where they stand, what they are, and what the message says.
 UNSUPPORTED = {
-    "experts": ("text", {"enable_moe_block": True, "num_experts": 8}, "enable_moe_block.*expert layers"),
     "biases": ("text", {"attention_bias": True}, "attention_bias"),
     "activation": ("text", {"hidden_activation": "silu"}, 'hidden_activation.*"silu"'),
     "both directions": ("text", {"use_bidirectional_attention": "all"}, "both directions"),

@@ -69,6 +69,19 @@ FLOAT_SHAPES = {
         "sliding_window": 500,
         "rms_norm_eps": 1e-5,
     },
+    "experts": dict(
+        enable_moe_block=True,
+        num_experts=8,
+        top_k_experts=2,
+        moe_intermediate_size=48,
+        attention_k_eq_v=True,
+        num_key_value_heads=2,
+        **NO_PER_LAYER_INPUT,
+        **NO_SHARING,
+    ),
+    "every expert sees every token": dict(
+        enable_moe_block=True, num_experts=3, top_k_experts=3, moe_intermediate_size=20, dtype="F32", **NO_SHARING
+    ),
     "other rope": {
         "rope_parameters": {
             SLIDING: {"rope_type": "default", "rope_theta": 500.0},

@@ -17,13 +17,14 @@ namespace {
 constexpr std::int64_t kMaxLayers = 1000;
 constexpr std::int64_t kMaxVocabulary = std::int64_t{1} << 24;
 constexpr std::int64_t kMaxWidth = std::int64_t{1} << 20;
+constexpr std::int64_t kMaxExperts = std::int64_t{1} << 12;
 constexpr std::int64_t kMaxHeads = std::int64_t{1} << 12;
 constexpr std::int64_t kMaxHeadDim = std::int64_t{1} << 14;
 constexpr std::int64_t kMaxPositions = std::int64_t{1} << 24;  // float32 holds every position up to here
 
 constexpr char kSliding[] = "sliding_attention";
 constexpr char kFull[] = "full_attention";
-constexpr char kSizesToday[] = "gemmule runs the E2B, E4B, 12B and 31B sizes of Gemma 4.";
+constexpr char kSizesToday[] = "gemmule runs the E2B, E4B, 12B, 26B-A4B and 31B sizes of Gemma 4.";
 
 // What differs between the config classes of the two families.
 struct Family {
@@ -87,10 +88,7 @@ const Family& FindFamily(const JsonCursor& model_type) {
          "\"gemma4\", \"gemma4_text\", \"gemma4_unified\" or \"gemma4_unified_text\"", Quoted(name));
 }
 
-void RefuseUnsupportedFeatures(const JsonCursor& text, const Family& family) {
-  if (family.has_per_layer_input_and_experts && Flag(text, "enable_moe_block", false)) {
-    Refuse(text.At("enable_moe_block"), "expert layers are not run yet", kSizesToday, "false", "true");
-  }
+void RefuseUnsupportedFeatures(const JsonCursor& text) {
   if (Flag(text, "attention_bias", false)) {
     Refuse(text.At("attention_bias"), "biases in attention are not run",
            "Use a checkpoint without them; no published Gemma 4 has any.", "false", "true");
@@ -297,6 +295,15 @@ void ReadPerLayerInput(const JsonCursor& text, Config& config) {
   }
 }
 
+// All three sizes are null in a config without expert layers, and have no default in one with them.
+void ReadExperts(const JsonCursor& text, Config& config) {
+  if (!Flag(text, "enable_moe_block", false)) return;
+  config.num_experts = CheckSize(text.At("num_experts"), 1, kMaxExperts);
+  config.top_k_experts = CheckSize(text.At("top_k_experts"), 1, static_cast<std::int64_t>(config.num_experts));
+  const auto older = text.FindNonNull("expert_intermediate_size");  // an older name
+  config.moe_intermediate_size = CheckSize(older ? *older : text.At("moe_intermediate_size"), 1, kMaxWidth);
+}
+
 Config ReadText(const JsonCursor& text, const Family& family) {
   Config config;
   config.vocab_size = Size(text, "vocab_size", 262'144, 1, kMaxVocabulary);
@@ -310,7 +317,10 @@ Config ReadText(const JsonCursor& text, const Family& family) {
   if (const auto cap = text.FindNonNull("final_logit_softcapping")) {
     config.final_logit_softcapping = static_cast<float>(CheckPositive(*cap));
   }
-  if (family.has_per_layer_input_and_experts) ReadPerLayerInput(text, config);
+  if (family.has_per_layer_input_and_experts) {
+    ReadPerLayerInput(text, config);
+    ReadExperts(text, config);
+  }
   ReadLayers(text, config);
   ReadRopes(text, config);
   return config;
@@ -345,7 +355,7 @@ HfConfig ReadConfig(const JsonValue& value, const std::string& file) {
   if (const auto name = text.Find("model_type"); name && name->String() != family.text_model_type) {
     name->Fail("the text model does not belong to this checkpoint", Quoted(family.text_model_type));
   }
-  RefuseUnsupportedFeatures(text, family);
+  RefuseUnsupportedFeatures(text);
 
   HfConfig result;
   result.model_type = model_type.String();

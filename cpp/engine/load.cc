@@ -13,6 +13,22 @@
 namespace gemmule {
 namespace {
 
+void LoadExperts(TensorTable& tensors, const Config& config, const std::string& prefix, LayerWeights& w) {
+  const std::size_t d = config.hidden_size;
+  const std::size_t experts = config.num_experts;
+  const std::size_t m = config.moe_intermediate_size;
+  w.router.scale = tensors.Vector(prefix + "router.scale", d);
+  w.router.proj = tensors.Matrix(prefix + "router.proj", experts, d);
+  w.router.per_expert_scale = tensors.Vector(prefix + "router.per_expert_scale", experts);
+  // An expert's gate rows come first, then its up rows.
+  w.gate_experts = tensors.Stack(prefix + "experts.gate_up_proj", experts, 0, m, 2 * m, d);
+  w.up_experts = tensors.Stack(prefix + "experts.gate_up_proj", experts, m, m, 2 * m, d);
+  w.down_experts = tensors.Stack(prefix + "experts.down_proj", experts, 0, d, d, m);
+  w.post_feedforward_layernorm_1 = tensors.Vector(prefix + "post_feedforward_layernorm_1.weight", d);
+  w.pre_feedforward_layernorm_2 = tensors.Vector(prefix + "pre_feedforward_layernorm_2.weight", d);
+  w.post_feedforward_layernorm_2 = tensors.Vector(prefix + "post_feedforward_layernorm_2.weight", d);
+}
+
 LayerWeights LoadLayer(TensorTable& tensors, const Config& config, std::size_t i, const std::string& prefix, bool mobile) {
   const LayerConfig& layer = config.layers[i];
   const std::size_t d = config.hidden_size;
@@ -45,6 +61,8 @@ LayerWeights LoadLayer(TensorTable& tensors, const Config& config, std::size_t i
   w.gate_proj = tensors.Matrix(mlp + "gate_proj", layer.intermediate_size, d);
   w.up_proj = tensors.Matrix(mlp + "up_proj", layer.intermediate_size, d);
   w.down_proj = tensors.Matrix(mlp + "down_proj", d, layer.intermediate_size);
+
+  if (config.HasExperts()) LoadExperts(tensors, config, prefix, w);
 
   if (config.HasPerLayerInput()) {
     const std::size_t p = config.hidden_size_per_layer_input;

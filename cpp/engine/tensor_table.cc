@@ -133,6 +133,18 @@ Linear TensorTable::Matrix(const std::string& name, std::size_t rows, std::size_
   return linear;
 }
 
+ExpertMatrices TensorTable::Stack(const std::string& name, std::size_t experts, std::size_t first, std::size_t rows,
+                                  std::size_t all_rows, std::size_t cols) {
+  const TensorView& tensor = Need(name);
+  const auto encoding = FloatEncoding(tensor.dtype);
+  if (!encoding || tensor.shape != std::vector<std::uint64_t>{experts, all_rows, cols}) {
+    WrongShape(tensor, "BF16, F16 or F32 " + ShapeText({experts, all_rows, cols}));
+  }
+  if (first == 0) Count(tensor, std::uint64_t{experts} * all_rows * cols);
+  const std::size_t row_bytes = RowBytes(*encoding, cols);
+  return {{*encoding, tensor.bytes.data() + first * row_bytes, rows, cols, nullptr}, all_rows * row_bytes};
+}
+
 Embedding TensorTable::Table(const std::string& name, std::size_t rows, std::size_t cols, float multiplier) {
   const bool packed = mobile_ && Has(name + ".embedding_quantized");
   const TensorView& codes = Need(packed ? name + ".embedding_quantized" : name + ".weight");

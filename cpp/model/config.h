@@ -3,6 +3,7 @@
 // Letters for dimensions, used in every comment of this folder:
 //   T tokens   D hidden_size   F width of one layer's MLP   H query heads   G key/value heads   E head size
 //   P hidden_size_per_layer_input   V vocab_size   L num_hidden_layers   W sliding_window
+//   X num_experts   M moe_intermediate_size
 #pragma once
 
 #include <algorithm>
@@ -39,6 +40,9 @@ struct Config {
   std::size_t hidden_size = 0;                  // D
   std::size_t hidden_size_per_layer_input = 0;  // P; 0: no per-layer embeddings
   std::size_t num_attention_heads = 0;          // H
+  std::size_t num_experts = 0;                  // X; 0: no expert layers
+  std::size_t top_k_experts = 0;                // experts that see a token
+  std::size_t moe_intermediate_size = 0;        // M
   std::size_t sliding_window = 0;               // W: keys seen, the current one included
   std::size_t max_position_embeddings = 0;
   float rms_norm_eps = 0.0f;
@@ -60,6 +64,7 @@ struct Config {
   const RopeParameters& Rope(LayerType type) const { return type == LayerType::kFull ? rope_full : rope_sliding; }
   // Layers from here on compute no keys and values of their own.
   std::size_t FirstSharedLayer() const { return layers.size() - num_kv_shared_layers; }
+  bool HasExperts() const { return num_experts != 0; }
   bool HasPerLayerInput() const { return hidden_size_per_layer_input != 0; }
 };
 

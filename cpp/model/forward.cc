@@ -11,7 +11,8 @@
 namespace gemmule {
 
 Forward::Forward(const Model& model, KvCache& cache, Parallel& parallel)
-    : model_(model), config_(model.config), cache_(cache), parallel_(parallel), linear_(model.products, parallel) {
+    : model_(model), config_(model.config), cache_(cache), parallel_(parallel), linear_(model.products, parallel),
+      experts_(config_, linear_, parallel) {
   for (const LayerConfig& layer : config_.layers) {
     const RopeParameters& rope = config_.Rope(layer.type);
     const auto same = [&](const RopeTable& table) { return table.IsFor(rope, layer.head_dim); };
@@ -170,7 +171,23 @@ void Forward::Mlp(std::size_t i) {
   NormInto(w.pre_feedforward_layernorm);
   linear_.RunGated(normed_.data(), tokens_, w.gate_proj, w.up_proj, up_.data(), gated_.data());
   linear_.Run(gated_.data(), tokens_, {{&w.down_proj, branch_.data(), config_.hidden_size}});
+  if (config_.HasExperts()) AddExperts(i);
   AddNormed(branch_.data(), w.post_feedforward_layernorm);
+}
+
+void Forward::AddExperts(std::size_t i) {
+  const LayerWeights& w = model_.weights.layers[i];
+  const std::size_t d = config_.hidden_size;
+  expert_.Reserve(tokens_ * d);
+  NormInto(w.pre_feedforward_layernorm_2);
+  experts_.Run(w, stream().data(), normed_.data(), tokens_, expert_.data());
+  ForTokens([&](std::size_t t) {
+    const std::span<float> dense(branch_.data() + t * d, d);
+    const std::span<float> expert(expert_.data() + t * d, d);
+    RmsNorm(dense, w.post_feedforward_layernorm_1, config_.rms_norm_eps, dense);
+    RmsNorm(expert, w.post_feedforward_layernorm_2, config_.rms_norm_eps, expert);
+    AddTo(expert, dense);
+  });
 }
 
 void Forward::PerLayerInput(std::size_t i) {

@@ -8,6 +8,7 @@
 
 #include "base/buffer.h"
 #include "base/parallel.h"
+#include "model/experts.h"
 #include "model/kv_cache.h"
 #include "model/linear.h"
 #include "model/model.h"
@@ -44,6 +45,8 @@ class Forward {
   void PerLayerInputs(std::span<const std::int32_t> ids);
   void Attention(std::size_t i);
   void Mlp(std::size_t i);
+  // branch_ = norm(branch_) + norm(experts(stream)): the dense MLP and the experts side by side.
+  void AddExperts(std::size_t i);
   void PerLayerInput(std::size_t i);
 
   // body(t) for every token of the stream.
@@ -61,6 +64,7 @@ class Forward {
   KvCache& cache_;
   Parallel& parallel_;
   LinearRunner linear_;
+  Experts experts_;
   std::vector<RopeTable> ropes_;
 
   std::size_t position_ = 0;  // of the chunk's first token
@@ -73,6 +77,7 @@ class Forward {
   Buffer<float> q_;          // (T, H E), then the attention's result
   Buffer<float> k_;          // (T, G E)
   Buffer<float> v_;          // (T, G E)
+  Buffer<float> expert_;     // (T, D) the experts' part of the branch
   Buffer<float> gated_;      // (T, F)
   Buffer<float> up_;         // (T, F)
   Buffer<float> per_layer_;  // (T, L P)

@@ -35,6 +35,20 @@ struct Embedding {
   void Read(std::size_t row, std::span<float> out) const;
 };
 
+// The same matrix of every expert, one after another in the file.
+struct ExpertMatrices {
+  MatrixView first;         // expert 0's
+  std::size_t stride = 0;   // bytes from expert to expert
+
+  MatrixView Expert(std::size_t i) const;
+};
+
+struct Router {
+  std::vector<float> scale;             // (D,)
+  Linear proj;                          // (X, D)
+  std::vector<float> per_expert_scale;  // (X,)
+};
+
 struct LayerWeights {
   std::vector<float> input_layernorm;             // (D,)
   std::vector<float> post_attention_layernorm;    // (D,)
@@ -54,6 +68,15 @@ struct LayerWeights {
   Linear gate_proj;  // (F, D)
   Linear up_proj;    // (F, D)
   Linear down_proj;  // (D, F)
+
+  // Experts, where X > 0, beside the dense MLP.
+  Router router;
+  ExpertMatrices gate_experts;                      // (X, M, D)
+  ExpertMatrices up_experts;                        // (X, M, D)
+  ExpertMatrices down_experts;                      // (X, D, M)
+  std::vector<float> post_feedforward_layernorm_1;  // (D,), after the dense MLP
+  std::vector<float> pre_feedforward_layernorm_2;   // (D,), before the experts
+  std::vector<float> post_feedforward_layernorm_2;  // (D,), after the experts
 
   // Per-layer input, where P > 0.
   Linear per_layer_input_gate;                    // (P, D)
@@ -81,7 +104,7 @@ void ForEachLinear(const Weights& weights, const Visit& visit) {
   for (const LayerWeights& layer : weights.layers) {
     for (const Linear* linear : {&layer.q_proj, &layer.k_proj, &layer.v_proj, &layer.o_proj, &layer.gate_proj,
                                  &layer.up_proj, &layer.down_proj, &layer.per_layer_input_gate,
-                                 &layer.per_layer_projection}) {
+                                 &layer.per_layer_projection, &layer.router.proj}) {
       used(*linear);
     }
   }

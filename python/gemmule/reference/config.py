@@ -39,6 +39,9 @@ class Config:
     heads: int  # H
     window: int  # W
     per_layer_width: int  # P, 0: none
+    experts: int  # X, 0: none
+    experts_per_token: int
+    expert_width: int  # M
     eps: float
     softcap: float  # 0: none
     tied: bool
@@ -81,12 +84,16 @@ def read_config(folder: Path) -> Config:
             rope_factor=rope.get("factor", 1.0),
         )
 
+    moe = text.get("enable_moe_block", False)
     return Config(
         hidden_size=text.get("hidden_size", 2304),
         vocab_size=text.get("vocab_size", 262144),
         heads=text.get("num_attention_heads", 8),
         window=text.get("sliding_window", 512),
         per_layer_width=text.get("hidden_size_per_layer_input", 256),
+        experts=text["num_experts"] if moe else 0,
+        experts_per_token=text["top_k_experts"] if moe else 0,
+        expert_width=text["moe_intermediate_size"] if moe else 0,
         eps=text.get("rms_norm_eps", 1e-6),
         softcap=text.get("final_logit_softcapping") or 0.0,
         tied=text.get("tie_word_embeddings", whole.get("tie_word_embeddings", True)),

@@ -19,7 +19,7 @@ Cache = dict[int, tuple[Array, Array]]  # layer -> keys, values (T, G, E)
 
 
 class Reference:
-    """A checkpoint of Gemma 4's text decoder without expert layers.
+    """A checkpoint of Gemma 4's text decoder.
 
     Args:
         folder: config.json and safetensors.
@@ -94,6 +94,10 @@ class Reference:
         at = f"layers.{i}."
         x = x + self._norm(at + "post_attention_layernorm", self._attention(i, x, cache))
         m = self._mlp(i, self._norm(at + "pre_feedforward_layernorm", x))
+        if self.config.experts:
+            seen = self._norm(at + "pre_feedforward_layernorm_2", x)
+            m = self._norm(at + "post_feedforward_layernorm_1", m)
+            m = m + self._norm(at + "post_feedforward_layernorm_2", self._experts(i, x, seen))
         x = x + self._norm(at + "post_feedforward_layernorm", m)
         if per_layer_input is not None:
             D, P = self.config.hidden_size, self.config.per_layer_width
@@ -136,6 +140,24 @@ class Reference:
         at, layer, D = f"{self.prefix}layers.{i}.mlp.", self.config.layers[i], self.config.hidden_size
         y = gelu_mul(self.linear(at + "gate_proj", D)(x), self.linear(at + "up_proj", D)(x))
         return self.linear(at + "down_proj", layer.mlp_width)(y)
+
+    def _experts(self, i: int, residual: Array, x: Array) -> Array:
+        """residual (T, D), what the router sees; x (T, D), what the experts see -> (T, D)."""
+        at, M, D = f"{self.prefix}layers.{i}.", self.config.expert_width, self.config.hidden_size
+        u = rms_norm(residual, self.tensors[at + "router.scale"], self.config.eps) * self.dtype(D**-0.5)
+        scores = self.linear(at + "router.proj", D)(u)
+        p = np.exp(scores - log_sum_exp(scores)[:, None])
+        chosen = np.argsort(-p, axis=1, kind="stable")[:, : self.config.experts_per_token]
+        weights = np.take_along_axis(p, chosen, 1)
+        weights = weights / weights.sum(axis=1, keepdims=True)
+        weights = weights * self.tensors[at + "router.per_expert_scale"].astype(self.dtype)[chosen]
+        gate_up = self.tensors[at + "experts.gate_up_proj"].astype(self.dtype)
+        down = self.tensors[at + "experts.down_proj"].astype(self.dtype)
+        y = np.zeros_like(x)
+        for t, e in np.ndindex(*chosen.shape):
+            h = gate_up[chosen[t, e]] @ x[t]
+            y[t] += weights[t, e] * (down[chosen[t, e]] @ gelu_mul(h[:M], h[M:]))
+        return y
 
     def _stored(self, i: int, what: str, x: Array) -> Array:
         """Keys or values as the cache of layer i gives them back."""
