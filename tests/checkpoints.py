@@ -269,7 +269,8 @@ class Shapes:
             ]
         for i in range(self.L):
             at = f"layers.{i}."
-            sizes |= {at + "router.scale": self.D, at + "router.per_expert_scale": self.text["num_experts"]} if moe else {}
+            if moe:
+                sizes |= {at + "router.scale": self.D, at + "router.per_expert_scale": self.text["num_experts"]}
             sizes |= {f"{at}{name}.weight": self.D for name in norms + ["post_per_layer_input_norm"] * bool(self.P)}
             sizes[at + "layer_scalar"] = 1
             sizes[at + "self_attn.q_norm.weight"] = self.head_dim(i)

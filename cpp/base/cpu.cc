@@ -70,8 +70,9 @@ void SetTarget(const std::string& name) {
     if (names.back() == name) chosen = bit;
   }
   if (!name.empty() && chosen == 0) {
-    throw ArgumentError("target " + name + " is not among those of this program on this processor (" + Joined(names) + ")",
-                        "Set GEMMULE_TARGET to one of them, or unset it.");
+    throw ArgumentError(
+        "target " + name + " is not among those of this program on this processor (" + Joined(names) + ")",
+        "Set GEMMULE_TARGET to one of them, or unset it.");
   }
   hwy::SetSupportedTargetsForTest(chosen);
   ForcedTarget() = name;
@@ -82,9 +83,9 @@ void SetTargetFromEnvironment() {
 }
 
 std::vector<std::string> Features() {
-  static const std::set<std::string> kUseful = {"avx2",        "fma",          "f16c",        "avx512f", "avx512bw", "avx512vl",
-                                                "avx512_vnni", "avx512_vbmi2", "avx512_bf16", "asimd",   "asimddp",
-                                                "i8mm",        "bf16",         "asimdhp",     "sve"};
+  static const std::set<std::string> kUseful = {"avx2",     "fma",         "f16c",         "avx512f",     "avx512bw",
+                                                "avx512vl", "avx512_vnni", "avx512_vbmi2", "avx512_bf16", "asimd",
+                                                "asimddp",  "i8mm",        "bf16",         "asimdhp",     "sve"};
   std::ifstream cpuinfo("/proc/cpuinfo");
   std::vector<std::string> found;
   for (std::string line; std::getline(cpuinfo, line);) {

@@ -13,7 +13,7 @@ namespace gemmule {
 // Where in the data from outside something was wrong. Empty members are left out of the message.
 struct Where {
   std::string file{};
-  std::string tensor{};                     // tensor's, or JSON key's, name
+  std::string tensor{};                      // tensor's, or JSON key's, name
   std::optional<std::uint64_t> offset = {};  // bytes from the file's start
   std::string expected{};
   std::string found{};

@@ -21,7 +21,7 @@ inline float FloatFromF16(std::uint16_t bits) {
   const std::uint32_t sign = std::uint32_t{bits & 0x8000u} << 16;
   const std::uint32_t rest = std::uint32_t{bits & 0x7FFFu} << 13;
   const std::uint32_t magnitude = (bits & 0x7C00u) == 0x7C00u
-                                      ? rest | 0x7F800000u                                           // Inf, NaN
+                                      ? rest | 0x7F800000u  // Inf, NaN
                                       : std::bit_cast<std::uint32_t>(std::bit_cast<float>(rest) * 0x1p112f);
   return std::bit_cast<float>(sign | magnitude);
 }

@@ -19,9 +19,10 @@ class Parallel {
 
   explicit Parallel(int threads) : threads_(threads) {}
 
-  // body(begin, end) over pieces of [0, n), each but the last of a multiple of `step` elements. `cost` is what one element
-  // takes, in nanoseconds, roughly: work that is shorter than waking the threads is done on the calling one. The body
-  // must not throw. After a stop the pieces not yet begun are left out: the caller asks stopped() before it uses results.
+  // body(begin, end) over pieces of [0, n), each but the last of a multiple of `step` elements. `cost` is what one
+  // element takes, in nanoseconds, roughly: work that is shorter than waking the threads is done on the calling one.
+  // The body must not throw. After a stop the pieces not yet begun are left out: the caller asks stopped() before it
+  // uses results.
   template <class Body>
   void For(std::size_t n, std::size_t step, double cost, const Body& body) {
     if (n == 0) return;

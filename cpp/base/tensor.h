@@ -17,11 +17,11 @@ std::string_view Name(DType dtype);
 struct TensorView {
   std::string name;
   DType dtype = DType::kOther;
-  std::string dtype_name;              // as the file spells it
-  std::vector<std::uint64_t> shape;    // outermost first
-  std::span<const std::byte> bytes;    // mapped; alignment is not promised
-  std::size_t file = 0;                // index of the file it lies in
-  std::uint64_t offset = 0;            // of the bytes, from that file's start
+  std::string dtype_name;            // as the file spells it
+  std::vector<std::uint64_t> shape;  // outermost first
+  std::span<const std::byte> bytes;  // mapped; alignment is not promised
+  std::size_t file = 0;              // index of the file it lies in
+  std::uint64_t offset = 0;          // of the bytes, from that file's start
 };
 
 // Reads rows of a table from the file itself rather than through its map: a touched map page makes whole folios

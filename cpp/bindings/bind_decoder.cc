@@ -32,7 +32,8 @@ py::array_t<double> Score(Decoder& decoder, const Tokens& tokens) {
 }  // namespace
 
 std::span<const std::int32_t> Ids(const Tokens& tokens) {
-  if (tokens.ndim() != 1) throw ArgumentError("ids: want shape (T,), got " + std::to_string(tokens.ndim()) + " dimensions");
+  if (tokens.ndim() != 1)
+    throw ArgumentError("ids: want shape (T,), got " + std::to_string(tokens.ndim()) + " dimensions");
   return {tokens.data(), static_cast<std::size_t>(tokens.size())};
 }
 
@@ -52,7 +53,8 @@ Parallel::StopCheck AskForSignals() {
 
 void BindDecoder(py::module_& module) {
   py::class_<Decoder>(module, "Decoder")
-      .def(py::init([](std::shared_ptr<Checkpoint> checkpoint) { return std::make_unique<Decoder>(ModelOf(checkpoint)); }),
+      .def(py::init(
+               [](std::shared_ptr<Checkpoint> checkpoint) { return std::make_unique<Decoder>(ModelOf(checkpoint)); }),
            py::arg("model"))
       .def_property_readonly("length", &Decoder::length)
       .def_property_readonly("cache_bytes", &Decoder::cache_bytes)

@@ -75,12 +75,13 @@ std::shared_ptr<const Checkpoint> Load(const std::string& folder, int threads, s
 
 void BindModel(py::module_& module) {
   py::class_<Checkpoint, std::shared_ptr<Checkpoint>>(module, "Model")
-      .def_static("load",
-                  [](const std::string& folder, int threads, std::size_t context, const std::string& activations,
-                     const std::string& kv) {
-                    return std::const_pointer_cast<Checkpoint>(Load(folder, threads, context, activations, kv));
-                  },
-                  py::arg("folder"), py::arg("threads"), py::arg("context"), py::arg("activations"), py::arg("kv"))
+      .def_static(
+          "load",
+          [](const std::string& folder, int threads, std::size_t context, const std::string& activations,
+             const std::string& kv) {
+            return std::const_pointer_cast<Checkpoint>(Load(folder, threads, context, activations, kv));
+          },
+          py::arg("folder"), py::arg("threads"), py::arg("context"), py::arg("activations"), py::arg("kv"))
       .def_property_readonly("vocab_size", [](const Checkpoint& c) { return c.model.config.vocab_size; })
       .def_property_readonly("hidden_size", [](const Checkpoint& c) { return c.model.config.hidden_size; })
       .def_property_readonly("num_layers", [](const Checkpoint& c) { return c.model.config.layers.size(); })

@@ -27,11 +27,12 @@ void BindSampler(py::module_& module) {
            }),
            py::kw_only(), py::arg("temperature"), py::arg("top_k"), py::arg("top_p"), py::arg("min_p"),
            py::arg("repetition_penalty"), py::arg("seed"))
-      .def("sample",
-           [](Sampler& sampler, const Floats& logits, const Tokens& history) {
-             return sampler.Sample(Row(logits), Ids(history));
-           },
-           py::arg("logits").noconvert(), py::arg("history").noconvert());
+      .def(
+          "sample",
+          [](Sampler& sampler, const Floats& logits, const Tokens& history) {
+            return sampler.Sample(Row(logits), Ids(history));
+          },
+          py::arg("logits").noconvert(), py::arg("history").noconvert());
   module.def("log_probability", &LogProbability, py::arg("logits").noconvert(), py::arg("token"));
 }
 

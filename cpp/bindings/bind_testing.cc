@@ -1,4 +1,5 @@
-// gemmule._core.testing: every kernel alone, numpy in and numpy out. Shapes are checked here, since kernels trust theirs.
+// gemmule._core.testing: every kernel alone, numpy in and numpy out. Shapes are checked here, since kernels trust
+// theirs.
 #include <algorithm>
 #include <cstring>
 #include <optional>
@@ -102,7 +103,8 @@ Floats RunAttend(const Floats& q, const Floats& k, const Floats& v, const std::s
                  float v_scale) {
   static const std::vector<std::pair<std::string, Encoding>> kElements = {
       {"f32", Encoding::kF32}, {"bf16", Encoding::kBF16}, {"i8", Encoding::kC8}, {"i4", Encoding::kC4}};
-  const auto found = std::find_if(kElements.begin(), kElements.end(), [&](const auto& e) { return e.first == element; });
+  const auto found =
+      std::find_if(kElements.begin(), kElements.end(), [&](const auto& e) { return e.first == element; });
   Want(found != kElements.end(), "element: want f32, bf16, i8 or i4");
   Want(q.ndim() == 1 && k.ndim() == 2 && v.ndim() == 2 && Dim(k, 0) == Dim(v, 0) && Dim(k, 0) > 0 &&
            Dim(k, 1) == Dim(q, 0) && Dim(v, 1) == Dim(q, 0) && Dim(q, 0) % 2 == 0 && Dim(q, 0) <= kMaxHeadDim,
@@ -124,7 +126,8 @@ Floats RunAttend(const Floats& q, const Floats& k, const Floats& v, const std::s
   }
   Floats out(q.size());
   const bool coded = IsCoded(encoding);
-  Attend({encoding, pointers, row_bytes, coded ? k_scale : 1.0f, coded ? v_scale : 1.0f}, 0, 0, n, View(q), MutableView(out));
+  Attend({encoding, pointers, row_bytes, coded ? k_scale : 1.0f, coded ? v_scale : 1.0f}, 0, 0, n, View(q),
+         MutableView(out));
   return out;
 }
 
@@ -159,9 +162,8 @@ Floats RunLayerOutputs(const std::shared_ptr<Checkpoint>& checkpoint, const Toke
   Floats outputs({inputs.shape(0), inputs.shape(1), inputs.shape(2)});
   Decoder decoder(ModelOf(checkpoint));
   const auto ids = Ids(tokens);
-  WithoutGil([&](const Parallel::StopCheck& stop) {
-    decoder.LayerOutputs(ids, View(inputs), MutableView(outputs), stop);
-  });
+  WithoutGil(
+      [&](const Parallel::StopCheck& stop) { decoder.LayerOutputs(ids, View(inputs), MutableView(outputs), stop); });
   return outputs;
 }
 
@@ -199,32 +201,45 @@ py::list ListSafetensors(const std::string& path) {
 
 void BindTesting(py::module_& module) {
   module.def("targets", &Targets);
-  module.def("set_target", [](const std::optional<std::string>& name) { SetTarget(name.value_or("")); }, py::arg("name"));
+  module.def(
+      "set_target", [](const std::optional<std::string>& name) { SetTarget(name.value_or("")); }, py::arg("name"));
   module.def("exp", [](const Floats& x) { return Changed(x, [](std::span<float> y) { Exp(y, y); }); });
-  module.def("rms_norm", [](const Floats& x, const std::optional<Floats>& weight, float eps) {
-    Want(x.size() > 0 && (!weight || weight->size() == x.size()), "want x (n,) and weight (n,)");
-    return Changed(x, [&](std::span<float> y) {
-      RmsNorm(y, weight ? View(*weight) : std::span<const float>(), eps, y);
-    });
-  }, py::arg("x"), py::arg("weight"), py::arg("eps"));
-  module.def("rope", [](const Floats& x, const Floats& cos, const Floats& sin) {
-    Want(cos.size() == sin.size() && x.size() == 2 * cos.size(), "want x (d,), cos and sin (d / 2,)");
-    return Changed(x, [&](std::span<float> y) { Rope(View(cos), View(sin), y); });
-  }, py::arg("x"), py::arg("cos"), py::arg("sin"));
-  module.def("gelu_mul", [](const Floats& gate, const Floats& up) {
-    Want(gate.size() == up.size(), "want gate and up of one size");
-    return Changed(gate, [&](std::span<float> y) { GeluMul(y, View(up), y); });
-  }, py::arg("gate"), py::arg("up"));
-  module.def("round_to_grid", [](const Floats& x, float scale) {
-    return Changed(x, [&](std::span<float> y) { RoundToGrid(scale, y); });
-  }, py::arg("x"), py::arg("scale"));
-  module.def("softcap", [](const Floats& x, float cap) {
-    return Changed(x, [&](std::span<float> y) { Softcap(cap, y); });
-  }, py::arg("x"), py::arg("cap"));
-  module.def("log_sum_exp", [](const Floats& x) {
-    Want(x.size() > 0, "want at least one element");
-    return LogSumExp(View(x));
-  }, py::arg("x"));
+  module.def(
+      "rms_norm",
+      [](const Floats& x, const std::optional<Floats>& weight, float eps) {
+        Want(x.size() > 0 && (!weight || weight->size() == x.size()), "want x (n,) and weight (n,)");
+        return Changed(
+            x, [&](std::span<float> y) { RmsNorm(y, weight ? View(*weight) : std::span<const float>(), eps, y); });
+      },
+      py::arg("x"), py::arg("weight"), py::arg("eps"));
+  module.def(
+      "rope",
+      [](const Floats& x, const Floats& cos, const Floats& sin) {
+        Want(cos.size() == sin.size() && x.size() == 2 * cos.size(), "want x (d,), cos and sin (d / 2,)");
+        return Changed(x, [&](std::span<float> y) { Rope(View(cos), View(sin), y); });
+      },
+      py::arg("x"), py::arg("cos"), py::arg("sin"));
+  module.def(
+      "gelu_mul",
+      [](const Floats& gate, const Floats& up) {
+        Want(gate.size() == up.size(), "want gate and up of one size");
+        return Changed(gate, [&](std::span<float> y) { GeluMul(y, View(up), y); });
+      },
+      py::arg("gate"), py::arg("up"));
+  module.def(
+      "round_to_grid",
+      [](const Floats& x, float scale) { return Changed(x, [&](std::span<float> y) { RoundToGrid(scale, y); }); },
+      py::arg("x"), py::arg("scale"));
+  module.def(
+      "softcap", [](const Floats& x, float cap) { return Changed(x, [&](std::span<float> y) { Softcap(cap, y); }); },
+      py::arg("x"), py::arg("cap"));
+  module.def(
+      "log_sum_exp",
+      [](const Floats& x) {
+        Want(x.size() > 0, "want at least one element");
+        return LogSumExp(View(x));
+      },
+      py::arg("x"));
   module.def("matmul_i8", &RunMatmulI8, py::arg("weight"), py::arg("bits"), py::arg("row_scale"), py::arg("x"),
              py::arg("input_scale"));
   module.def("matmul_f32", &RunMatmulF32, py::arg("weight"), py::arg("encoding"), py::arg("row_scale"), py::arg("x"));
@@ -234,8 +249,9 @@ void BindTesting(py::module_& module) {
   module.def("linear", &RunLinear, py::arg("model"), py::arg("name"), py::arg("x"));
   module.def("embed", &RunEmbed, py::arg("model"), py::arg("name"), py::arg("ids"));
   module.def("layer_outputs", &RunLayerOutputs, py::arg("model"), py::arg("ids"), py::arg("inputs"));
-  module.def("parse_json", [](const py::bytes& text) { return ToPython(ParseJson(std::string_view(text), "text")); },
-             py::arg("text"));
+  module.def(
+      "parse_json", [](const py::bytes& text) { return ToPython(ParseJson(std::string_view(text), "text")); },
+      py::arg("text"));
   module.def("safetensors", &ListSafetensors, py::arg("path"));
 }
 

@@ -23,8 +23,8 @@ class Decoder {
  public:
   explicit Decoder(std::shared_ptr<const Model> model);
 
-  // Each call appends `ids` and may throw ArgumentError (an id outside [0, V), too few ids), ContextError, ResourceError
-  // and, when `stop` says so, Stopped.
+  // Each call appends `ids` and may throw ArgumentError (an id outside [0, V), too few ids), ContextError,
+  // ResourceError and, when `stop` says so, Stopped.
 
   // T >= 1; logits (V,) of the last token.
   void Prefill(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop);

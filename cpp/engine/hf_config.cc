@@ -340,7 +340,8 @@ void ReadSoftTokens(const JsonCursor& root, const JsonCursor& text, Config& conf
     if (!id || !id->IsNull()) config.soft_token_ids.push_back(id ? id->Int() : absent);
   }
   if (const auto pad = text.FindNonNull("pad_token_id")) {
-    config.pad_token_id = static_cast<std::int64_t>(CheckSize(*pad, 0, static_cast<std::int64_t>(config.vocab_size) - 1));
+    config.pad_token_id =
+        static_cast<std::int64_t>(CheckSize(*pad, 0, static_cast<std::int64_t>(config.vocab_size) - 1));
   }
 }
 

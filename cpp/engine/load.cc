@@ -29,7 +29,8 @@ void LoadExperts(TensorTable& tensors, const Config& config, const std::string& 
   w.post_feedforward_layernorm_2 = tensors.Vector(prefix + "post_feedforward_layernorm_2.weight", d);
 }
 
-LayerWeights LoadLayer(TensorTable& tensors, const Config& config, std::size_t i, const std::string& prefix, bool mobile) {
+LayerWeights LoadLayer(TensorTable& tensors, const Config& config, std::size_t i, const std::string& prefix,
+                       bool mobile) {
   const LayerConfig& layer = config.layers[i];
   const std::size_t d = config.hidden_size;
   const std::size_t e = layer.head_dim;
@@ -81,8 +82,8 @@ Weights LoadWeights(TensorTable& tensors, const Config& config, const std::strin
   if (config.HasPerLayerInput()) {
     const std::size_t p = config.hidden_size_per_layer_input;
     const std::size_t width = config.layers.size() * p;
-    w.embed_tokens_per_layer = tensors.Table(prefix + "embed_tokens_per_layer", config.vocab_size_per_layer_input, width,
-                                             static_cast<float>(std::sqrt(static_cast<double>(p))));
+    w.embed_tokens_per_layer = tensors.Table(prefix + "embed_tokens_per_layer", config.vocab_size_per_layer_input,
+                                             width, static_cast<float>(std::sqrt(static_cast<double>(p))));
     w.per_layer_model_projection = tensors.Matrix(prefix + "per_layer_model_projection", width, d);
     w.per_layer_projection_norm = tensors.Vector(prefix + "per_layer_projection_norm.weight", p);
   }
@@ -90,8 +91,8 @@ Weights LoadWeights(TensorTable& tensors, const Config& config, const std::strin
     w.layers.push_back(LoadLayer(tensors, config, i, prefix + "layers." + std::to_string(i) + ".", mobile));
   }
   w.norm = tensors.Vector(prefix + "norm.weight", d);
-  w.lm_head = config.tie_word_embeddings ? tensors.TiedHead(prefix + "embed_tokens", v, d)
-                                         : tensors.Matrix("lm_head", v, d);
+  w.lm_head =
+      config.tie_word_embeddings ? tensors.TiedHead(prefix + "embed_tokens", v, d) : tensors.Matrix("lm_head", v, d);
   w.lm_head.is_last = w.lm_head.output_scale == 0.0f;
   return w;
 }
@@ -101,7 +102,9 @@ void CheckLimits(const Config& config, const std::string& file) {
   for (const LayerConfig& layer : config.layers) {
     if (layer.head_dim <= kMaxHeadDim) continue;
     throw UnsupportedError("heads that large are not run", "Gemma 4 has heads of 256 and 512 elements.",
-                           {.file = file, .tensor = "head_dim", .expected = std::to_string(kMaxHeadDim) + " at most",
+                           {.file = file,
+                            .tensor = "head_dim",
+                            .expected = std::to_string(kMaxHeadDim) + " at most",
                             .found = std::to_string(layer.head_dim)});
   }
 }
@@ -141,8 +144,8 @@ Products ChooseProducts(const std::string& name, const Weights& weights) {
 std::size_t ChooseContext(std::size_t wanted, const Config& config) {
   const std::size_t most = config.max_position_embeddings;
   if (wanted > most) {
-    throw ArgumentError("context is " + std::to_string(wanted) + "; the checkpoint was made for " + std::to_string(most) +
-                            " positions at most",
+    throw ArgumentError("context is " + std::to_string(wanted) + "; the checkpoint was made for " +
+                            std::to_string(most) + " positions at most",
                         "Use a context of at most " + std::to_string(most) + ", or leave it out.");
   }
   return wanted == 0 ? most : wanted;

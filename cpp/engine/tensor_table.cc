@@ -42,7 +42,9 @@ const TensorView& TensorTable::Need(const std::string& name) {
   const TensorView* tensor = files_.Find(name);
   if (tensor == nullptr) {
     throw FormatError("a tensor that the model needs is missing",
-                      {.file = files_.config_path, .tensor = name, .expected = "it in one of the safetensors files",
+                      {.file = files_.config_path,
+                       .tensor = name,
+                       .expected = "it in one of the safetensors files",
                        .found = "no tensor of this name"},
                       "The download is not complete, or config.json belongs to another checkpoint.");
   }
@@ -76,8 +78,10 @@ float TensorTable::Scalar(const std::string& name) {
   float value = 0.0f;
   DecodeRow(*encoding, tensor.bytes, {}, {&value, 1});
   if (!std::isfinite(value)) {
-    throw FormatError("not a finite number", {.file = files_.files[tensor.file]->path(), .tensor = name,
-                                              .offset = tensor.offset, .expected = "a finite number",
+    throw FormatError("not a finite number", {.file = files_.files[tensor.file]->path(),
+                                              .tensor = name,
+                                              .offset = tensor.offset,
+                                              .expected = "a finite number",
                                               .found = std::to_string(value)});
   }
   return value;
@@ -89,7 +93,8 @@ Encoding TensorTable::CheckMatrix(const TensorView& tensor, std::size_t rows, st
     WrongShape(tensor, tensor.dtype_name + " " + ShapeText({rows, cols}));
   }
   if (!IsPacked(tensor.dtype)) WrongShape(tensor, "BF16, F16, F32, or packed U8 or I8");
-  if (!mobile_) WrongShape(tensor, "BF16, F16 or F32, since config.json has no quantization_config of quant_method gemma");
+  if (!mobile_)
+    WrongShape(tensor, "BF16, F16 or F32, since config.json has no quantization_config of quant_method gemma");
   if (tensor.dtype == DType::kI8) {
     if (tensor.shape == std::vector<std::uint64_t>{rows, cols}) return Encoding::kC8;
     WrongShape(tensor, "I8 " + ShapeText({rows, cols}));
@@ -103,8 +108,8 @@ Encoding TensorTable::CheckMatrix(const TensorView& tensor, std::size_t rows, st
 
 const TensorView& TensorTable::NeedScales(const std::string& name, std::size_t rows, std::size_t cols) {
   const TensorView& tensor = Need(name);
-  const bool two = tensor.shape.size() == 2 && tensor.shape[0] == rows && tensor.shape[1] != 0 &&
-                   cols % tensor.shape[1] == 0;
+  const bool two =
+      tensor.shape.size() == 2 && tensor.shape[0] == rows && tensor.shape[1] != 0 && cols % tensor.shape[1] == 0;
   if (tensor.dtype != DType::kF32 || !two) {
     WrongShape(tensor, "F32 [" + std::to_string(rows) + ", S] with S a divisor of " + std::to_string(cols));
   }
@@ -125,7 +130,8 @@ Linear TensorTable::Matrix(const std::string& name, std::size_t rows, std::size_
   linear.output_scale = Scalar(name + ".output_activation_scale");
   for (const float value : {linear.input_scale, linear.output_scale}) {
     if (value < 0.0f) {
-      throw FormatError("a negative activation scale", {.file = files_.files[weight.file]->path(), .tensor = name,
+      throw FormatError("a negative activation scale", {.file = files_.files[weight.file]->path(),
+                                                        .tensor = name,
                                                         .expected = "0 (not calibrated) or more",
                                                         .found = std::to_string(value)});
     }
@@ -148,8 +154,12 @@ ExpertMatrices TensorTable::Stack(const std::string& name, std::size_t experts, 
 Embedding TensorTable::Table(const std::string& name, std::size_t rows, std::size_t cols, float multiplier) {
   const bool packed = mobile_ && Has(name + ".embedding_quantized");
   const TensorView& codes = Need(packed ? name + ".embedding_quantized" : name + ".weight");
-  Embedding table{.name = name, .encoding = CheckMatrix(codes, rows, cols), .cols = cols, .codes = files_.Rows(codes),
-                  .scales = nullptr, .multiplier = multiplier};
+  Embedding table{.name = name,
+                  .encoding = CheckMatrix(codes, rows, cols),
+                  .cols = cols,
+                  .codes = files_.Rows(codes),
+                  .scales = nullptr,
+                  .multiplier = multiplier};
   Count(codes, std::uint64_t{rows} * cols);
   if (IsCoded(table.encoding)) table.scales = files_.Rows(NeedScales(name + ".embedding_scale", rows, cols));
   return table;
@@ -161,7 +171,8 @@ Linear TensorTable::TiedHead(const std::string& embedding, std::size_t rows, std
   Linear head{.name = "lm_head", .weight = {CheckMatrix(codes, rows, cols), codes.bytes.data(), rows, cols, nullptr}};
   if (!IsCoded(head.weight.encoding)) return head;
   const TensorView& scale = NeedScales(embedding + ".embedding_scale", rows, cols);
-  if (scale.shape[1] != 1) WrongShape(scale, "F32 [" + std::to_string(rows) + ", 1], as the head that is tied to it needs");
+  if (scale.shape[1] != 1)
+    WrongShape(scale, "F32 [" + std::to_string(rows) + ", 1], as the head that is tied to it needs");
   head.weight.row_scale = scale.bytes.data();
   return head;
 }

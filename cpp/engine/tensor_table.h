@@ -26,7 +26,8 @@ class TensorTable {
   float Scalar(const std::string& name);
   // `name` is the module's. Packed where its dtype says so: the bits follow from the row's bytes.
   Linear Matrix(const std::string& name, std::size_t rows, std::size_t cols);
-  // `name` is the tensor's: (experts, rows, cols), of which [first, first + rows) of `all_rows` rows of each expert. Floats.
+  // `name` is the tensor's: (experts, rows, cols), of which [first, first + rows) of `all_rows` rows of each expert.
+  // Floats.
   ExpertMatrices Stack(const std::string& name, std::size_t experts, std::size_t first, std::size_t rows,
                        std::size_t all_rows, std::size_t cols);
   Embedding Table(const std::string& name, std::size_t rows, std::size_t cols, float multiplier);

@@ -23,7 +23,8 @@ HWY_INLINE void Scores(const float* HWY_RESTRICT q, std::size_t e, const std::by
                        float scale, float* HWY_RESTRICT scores) {
   constexpr std::size_t kPlanes = Planes(kEncoding);
   VF32 sum[kKeys][kRegs];
-  Unroll<kKeys>([&](auto j) GEMMULE_LAMBDA { Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA { sum[j][r] = hn::Zero(F32()); }); });
+  Unroll<kKeys>([&](auto j)
+                    GEMMULE_LAMBDA { Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA { sum[j][r] = hn::Zero(F32()); }); });
   ForChunks<kEncoding>(e, [&](std::size_t chunk, auto count) GEMMULE_LAMBDA {
     Unroll<kPlanes>([&](auto plane) GEMMULE_LAMBDA {
       Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA {
@@ -63,9 +64,8 @@ HWY_INLINE void AddValues(const float* HWY_RESTRICT p, std::size_t n, const std:
       });
     }
     Unroll<kPlanes>([&](auto plane) GEMMULE_LAMBDA {
-      Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA {
-        hn::StoreU(sum[plane][r], F32(), to + plane * kVirtualLanes + r * kLanes);
-      });
+      Unroll<kRegs>([&](auto r)
+                        GEMMULE_LAMBDA { hn::StoreU(sum[plane][r], F32(), to + plane * kVirtualLanes + r * kLanes); });
     });
   });
 }
@@ -101,8 +101,8 @@ void AttendEncoded(const KvView& kv, std::size_t kv_head, std::size_t first, std
     MapOver(n, p, [&](std::size_t i, std::size_t count) GEMMULE_LAMBDA {
       return Exp(hn::Sub(LoadCount(p + i, count), vmax));
     });
-    const float block_sum =
-        SumOver(n, [&](std::size_t i, std::size_t count, VF32 s) GEMMULE_LAMBDA { return hn::Add(s, LoadCount(p + i, count)); });
+    const float block_sum = SumOver(n, [&](std::size_t i, std::size_t count, VF32 s)
+                                           GEMMULE_LAMBDA { return hn::Add(s, LoadCount(p + i, count)); });
     sum = sum * hn::GetLane(keep) + block_sum;
     AddValues<kEncoding>(p, n, values, kv.row_bytes, e, keep, out);
     max = new_max;

@@ -27,8 +27,8 @@ struct KvView {
 //   q, out   (E,) f32, E <= kMaxHeadDim, E even; may be the same
 //
 // One pass with a running maximum over blocks of positions. The order of operations depends on [first, last) alone, not
-// on how the positions were filled or on the number of blocks. Error: about 2^-20 of max |v|. Single-threaded, allocates
-// nothing.
+// on how the positions were filled or on the number of blocks. Error: about 2^-20 of max |v|. Single-threaded,
+// allocates nothing.
 void Attend(const KvView& kv, std::size_t kv_head, std::size_t first, std::size_t last, std::span<const float> q,
             std::span<float> out) noexcept;
 

@@ -51,7 +51,8 @@ HWY_INLINE VF32 Decode(const std::byte* row, std::size_t at, std::size_t count, 
   }
 }
 
-// Calls step(chunk, counts...) for all chunks of n elements: body(chunk, count) with count 16 but for a last, partial one.
+// Calls step(chunk, counts...) for all chunks of n elements: body(chunk, count) with count 16 but for a last, partial
+// one.
 template <Encoding kEncoding, class Body>
 HWY_INLINE void ForChunks(std::size_t n, const Body& body) {
   const std::size_t items = n / Planes(kEncoding);

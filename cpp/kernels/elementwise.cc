@@ -63,7 +63,8 @@ void AddTo(const float* x, float* y, std::size_t n) {
 
 void Scale(float factor, float* x, std::size_t n) {
   const VF32 vfactor = hn::Set(F32(), factor);
-  MapOver(n, x, [=](std::size_t i, std::size_t count) GEMMULE_LAMBDA { return hn::Mul(vfactor, LoadCount(x + i, count)); });
+  MapOver(n, x,
+          [=](std::size_t i, std::size_t count) GEMMULE_LAMBDA { return hn::Mul(vfactor, LoadCount(x + i, count)); });
 }
 
 }  // namespace HWY_NAMESPACE

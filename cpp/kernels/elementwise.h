@@ -1,4 +1,5 @@
-// Operations on single elements. None of them allocates or starts threads; x and y may be the same, else must not overlap.
+// Operations on single elements. None of them allocates or starts threads; x and y may be the same, else must not
+// overlap.
 #pragma once
 
 #include <span>
@@ -8,8 +9,8 @@ namespace gemmule {
 // y = e^x, relative error at most 2^-22 in [-87.3, 88.3]; 0 below, e^88.3 above.
 void Exp(std::span<const float> x, std::span<float> y) noexcept;
 
-// y = gelu(gate) * up with the tanh approximation: gelu(x) = x / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3), which
-// equals 0.5 x (1 + tanh u) and keeps its relative precision for large negative x.
+// y = gelu(gate) * up with the tanh approximation: gelu(x) = x / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3),
+// which equals 0.5 x (1 + tanh u) and keeps its relative precision for large negative x.
 void GeluMul(std::span<const float> gate, std::span<const float> up, std::span<float> y) noexcept;
 
 // x = cap * tanh(x / cap), in place. Absolute error at most 2^-21 cap.

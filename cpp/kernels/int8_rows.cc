@@ -57,7 +57,8 @@ std::int32_t QuantizeStatic(std::size_t planes, std::size_t plane_stride, const 
   ForPlanes(planes, x, k, [&](std::size_t b, std::size_t, std::size_t plane, VF32 v) GEMMULE_LAMBDA {
     const VDI32 codes = RoundedCodes(v, vscale, min, max);
     sum = hn::Add(sum, codes);
-    hn::StoreU(hn::DemoteTo(DI8(), codes), DI8(), out + plane * plane_stride + b);  // lanes past K: zero, in the padding
+    hn::StoreU(hn::DemoteTo(DI8(), codes), DI8(),
+               out + plane * plane_stride + b);  // lanes past K: zero, in the padding
   });
   return hn::ReduceSum(DI32(), sum);
 }

@@ -30,8 +30,9 @@ constexpr std::size_t PlaneStride(Encoding encoding, std::size_t k) { return Rou
 // `out` is the token's row_stride bytes, padding included; returns the sum of the codes.
 std::int32_t QuantizeStatic(Encoding encoding, std::span<const float> x, float scale, std::int8_t* out) noexcept;
 
-// x as two digits with the scale max|x| / 32639, so that every value keeps 16 bits: |x - scale * (256 high + low)| is at
-// most scale / 2. `high` and `low` are row_stride bytes each; sums[0], sums[1] theirs. Returns the scale, 0 for all zeros.
+// x as two digits with the scale max|x| / 32639, so that every value keeps 16 bits: |x - scale * (256 high + low)| is
+// at most scale / 2. `high` and `low` are row_stride bytes each; sums[0], sums[1] theirs. Returns the scale, 0 for all
+// zeros.
 float QuantizeTwoDigits(Encoding encoding, std::span<const float> x, std::int8_t* high, std::int8_t* low,
                         std::int32_t* sums) noexcept;
 

@@ -1,5 +1,5 @@
-// Sixteen virtual float lanes, the same on every instruction set: one register on AVX-512, two on AVX2, four on SSE2 and
-// NEON. Lane j holds elements j, j + 16, ..., so every target adds in the same order and gives the same bits
+// Sixteen virtual float lanes, the same on every instruction set: one register on AVX-512, two on AVX2, four on SSE2
+// and NEON. Lane j holds elements j, j + 16, ..., so every target adds in the same order and gives the same bits
 // (docs/decisions/0003).
 
 #if defined(GEMMULE_KERNELS_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -34,9 +34,8 @@ constexpr std::size_t kRegs = kVirtualLanes / kLanes;
 // registers; a loop, unrolled or not, makes GCC keep them on the stack.
 template <std::size_t kN, class Body>
 HWY_INLINE void Unroll(Body&& body) {
-  [&]<std::size_t... kI>(std::index_sequence<kI...>) GEMMULE_LAMBDA {
-    (body(std::integral_constant<std::size_t, kI>()), ...);
-  }(std::make_index_sequence<kN>());
+  [&]<std::size_t... kI>(std::index_sequence<kI...>)
+      GEMMULE_LAMBDA { (body(std::integral_constant<std::size_t, kI>()), ...); }(std::make_index_sequence<kN>());
 }
 
 // 16 -> 8 -> 4 -> 2 -> 1, the upper half added to the lower.

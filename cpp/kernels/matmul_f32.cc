@@ -19,7 +19,8 @@ HWY_INLINE void RowTile(const std::byte* row, std::size_t n, const float* HWY_RE
                         float scale, float* HWY_RESTRICT y, std::size_t y_stride) {
   constexpr std::size_t kPlanes = Planes(kEncoding);
   VF32 sum[kTokens][kRegs];
-  Unroll<kTokens>([&](auto t) GEMMULE_LAMBDA { Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA { sum[t][r] = hn::Zero(F32()); }); });
+  Unroll<kTokens>([&](auto t)
+                      GEMMULE_LAMBDA { Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA { sum[t][r] = hn::Zero(F32()); }); });
   ForChunks<kEncoding>(n, [&](std::size_t chunk, auto count) GEMMULE_LAMBDA {
     Unroll<kPlanes>([&](auto plane) GEMMULE_LAMBDA {
       const float* step = x + (chunk * kPlanes + plane) * kVirtualLanes;

@@ -34,8 +34,8 @@ class Experts {
     float weight;
   };
 
-  // Fills visits_, tokens ascending: softmax over all experts, the top_k_experts likeliest (lowest index on ties), their
-  // probabilities divided by their sum and multiplied by per_expert_scale.
+  // Fills visits_, tokens ascending: softmax over all experts, the top_k_experts likeliest (lowest index on ties),
+  // their probabilities divided by their sum and multiplied by per_expert_scale.
   void Route(const Router& router, const float* residual, std::size_t tokens);
 
   const Config& config_;

@@ -11,7 +11,11 @@
 namespace gemmule {
 
 Forward::Forward(const Model& model, KvCache& cache, Parallel& parallel)
-    : model_(model), config_(model.config), cache_(cache), parallel_(parallel), linear_(model.products, parallel),
+    : model_(model),
+      config_(model.config),
+      cache_(cache),
+      parallel_(parallel),
+      linear_(model.products, parallel),
       experts_(config_, linear_, parallel) {
   for (const LayerConfig& layer : config_.layers) {
     const RopeParameters& rope = config_.Rope(layer.type);
@@ -21,9 +25,8 @@ Forward::Forward(const Model& model, KvCache& cache, Parallel& parallel)
 }
 
 RopeTable& Forward::Rope(const LayerConfig& layer) {
-  return *std::find_if(ropes_.begin(), ropes_.end(), [&](const RopeTable& table) {
-    return table.IsFor(config_.Rope(layer.type), layer.head_dim);
-  });
+  return *std::find_if(ropes_.begin(), ropes_.end(),
+                       [&](const RopeTable& table) { return table.IsFor(config_.Rope(layer.type), layer.head_dim); });
 }
 
 template <class Body>
@@ -118,8 +121,9 @@ void Forward::Attention(std::size_t i) {
     k_.Reserve(tokens_ * kv_width);
     v_.Reserve(tokens_ * kv_width);
     if (layer.has_v_proj) {
-      linear_.Run(normed_.data(), tokens_,
-                  {{&w.q_proj, q_.data(), q_width}, {&w.k_proj, k_.data(), kv_width}, {&w.v_proj, v_.data(), kv_width}});
+      linear_.Run(
+          normed_.data(), tokens_,
+          {{&w.q_proj, q_.data(), q_width}, {&w.k_proj, k_.data(), kv_width}, {&w.v_proj, v_.data(), kv_width}});
     } else {
       linear_.Run(normed_.data(), tokens_, {{&w.q_proj, q_.data(), q_width}, {&w.k_proj, k_.data(), kv_width}});
       std::copy_n(k_.data(), tokens_ * kv_width, v_.data());  // before k's own norm and rope
@@ -142,12 +146,13 @@ void Forward::Attention(std::size_t i) {
       const std::span<float> v(v_.data() + t * kv_width + g * e, e);
       RmsNorm(v, {}, eps, v);
     }
-    cache_.Write(i, position_ + skipped_ + t, {k_.data() + t * kv_width, kv_width}, {v_.data() + t * kv_width, kv_width});
+    cache_.Write(i, position_ + skipped_ + t, {k_.data() + t * kv_width, kv_width},
+                 {v_.data() + t * kv_width, kv_width});
   });
 
   const KvView kv = cache_.View(layer.kv_owner);
-  const std::size_t seen = layer.type == LayerType::kSliding ? std::min(config_.sliding_window, position_ + kChunk)
-                                                             : position_ + kChunk;
+  const std::size_t seen =
+      layer.type == LayerType::kSliding ? std::min(config_.sliding_window, position_ + kChunk) : position_ + kChunk;
   const double cost = 0.1 * static_cast<double>(seen * e);  // ns: keys and values of one head
   parallel_.For(tokens_ * heads, 1, cost, [&](std::size_t begin, std::size_t end) {
     for (std::size_t task = begin; task < end; ++task) {

@@ -39,16 +39,16 @@ class KvCache {
  private:
   struct LayerCache {
     Encoding encoding = Encoding::kF32;
-    std::size_t row_bytes = 0;        // of one position's keys, and of its values
-    std::size_t ring = 0;             // blocks at most; 0: no limit, and none for layers that own nothing
-    float k_scale = 0.0f;             // for codes
+    std::size_t row_bytes = 0;  // of one position's keys, and of its values
+    std::size_t ring = 0;       // blocks at most; 0: no limit, and none for layers that own nothing
+    float k_scale = 0.0f;       // for codes
     float v_scale = 0.0f;
     std::vector<Buffer<std::byte>> blocks;
     std::vector<const std::byte*> pointers;  // to `blocks`, as KvView wants them
   };
 
-  std::size_t window_;           // W
-  std::size_t reserved_ = 0;     // positions ever made room for
+  std::size_t window_;        // W
+  std::size_t reserved_ = 0;  // positions ever made room for
   std::vector<LayerCache> layers_;
 };
 

@@ -70,7 +70,8 @@ void LinearRunner::PrepareFloat(Input& input, const float* x, std::size_t tokens
 
 std::size_t LinearRunner::Prepare(const Linear& linear, const float* x, std::size_t tokens, std::size_t* used) {
   const Encoding encoding = linear.weight.encoding;
-  const bool integer = products_ == Products::kInteger && IsCoded(encoding) && (linear.input_scale != 0.0f || linear.is_last);
+  const bool integer =
+      products_ == Products::kInteger && IsCoded(encoding) && (linear.input_scale != 0.0f || linear.is_last);
   for (std::size_t i = 0; i < *used; ++i) {
     const Input& input = inputs_[i];
     if (input.integer == integer && input.encoding == encoding && input.scale == linear.input_scale) return i;
@@ -108,19 +109,21 @@ void LinearRunner::Run(const float* x, std::size_t tokens, std::initializer_list
     inputs.push_back(Prepare(*call.linear, x, tokens, &used));
     rows += call.linear->weight.rows;
   }
-  parallel_.For(rows, kRowStep, RowCost(calls.begin()->linear->weight, tokens), [&](std::size_t begin, std::size_t end) {
-    // The modules' rows lie end to end; a piece may cross from one into the next.
-    std::size_t first = 0;
-    std::size_t i = 0;
-    for (const LinearCall& call : calls) {
-      const std::size_t last = first + call.linear->weight.rows;
-      const std::size_t from = std::max(begin, first);
-      const std::size_t to = std::min(end, last);
-      if (from < to) Rows(*call.linear, inputs_[inputs[i]], tokens, from - first, to - first, call.y, call.y_stride);
-      first = last;
-      ++i;
-    }
-  });
+  parallel_.For(rows, kRowStep, RowCost(calls.begin()->linear->weight, tokens),
+                [&](std::size_t begin, std::size_t end) {
+                  // The modules' rows lie end to end; a piece may cross from one into the next.
+                  std::size_t first = 0;
+                  std::size_t i = 0;
+                  for (const LinearCall& call : calls) {
+                    const std::size_t last = first + call.linear->weight.rows;
+                    const std::size_t from = std::max(begin, first);
+                    const std::size_t to = std::min(end, last);
+                    if (from < to)
+                      Rows(*call.linear, inputs_[inputs[i]], tokens, from - first, to - first, call.y, call.y_stride);
+                    first = last;
+                    ++i;
+                  }
+                });
 }
 
 void LinearRunner::RunGated(const float* x, std::size_t tokens, const Linear& gate, const Linear& up, float* scratch,

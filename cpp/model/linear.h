@@ -35,7 +35,7 @@ class LinearRunner {
     bool integer = false;
     Encoding encoding = Encoding::kF32;
     float scale = 0.0f;
-    Int8Rows int8;               // integer products; points into the buffers below
+    Int8Rows int8;                // integer products; points into the buffers below
     std::size_t step_stride = 0;  // float products: floats from token to token
     Buffer<float> steps;
     Buffer<float> rounded;  // (T, K), float products at a static scale

@@ -17,8 +17,8 @@ struct Linear {
   MatrixView weight;          // (out, in)
   float input_scale = 0.0f;   // input_activation_scale; 0: x is not rounded
   float output_scale = 0.0f;  // output_activation_scale; 0: y is not rounded
-  // Nothing rounds what is made of y (the head's logits): where input_scale is 0, 16 bits of x are then enough. Before a
-  // rounding the smallest error moves some values by a whole step, and x keeps all its bits.
+  // Nothing rounds what is made of y (the head's logits): where input_scale is 0, 16 bits of x are then enough. Before
+  // a rounding the smallest error moves some values by a whole step, and x keeps all its bits.
   bool is_last = false;
 };
 
@@ -37,8 +37,8 @@ struct Embedding {
 
 // The same matrix of every expert, one after another in the file.
 struct ExpertMatrices {
-  MatrixView first;         // expert 0's
-  std::size_t stride = 0;   // bytes from expert to expert
+  MatrixView first;        // expert 0's
+  std::size_t stride = 0;  // bytes from expert to expert
 
   MatrixView Expert(std::size_t i) const;
 };
@@ -56,12 +56,12 @@ struct LayerWeights {
   std::vector<float> post_feedforward_layernorm;  // (D,)
   float layer_scalar = 1.0f;
 
-  Linear q_proj;              // (H E, D)
-  Linear k_proj;              // (G E, D); unused on layers that share another's keys and values
-  Linear v_proj;              // (G E, D); likewise, and where has_v_proj is false
-  Linear o_proj;              // (D, H E)
-  std::vector<float> q_norm;  // (E,)
-  std::vector<float> k_norm;  // (E,)
+  Linear q_proj;               // (H E, D)
+  Linear k_proj;               // (G E, D); unused on layers that share another's keys and values
+  Linear v_proj;               // (G E, D); likewise, and where has_v_proj is false
+  Linear o_proj;               // (D, H E)
+  std::vector<float> q_norm;   // (E,)
+  std::vector<float> k_norm;   // (E,)
   float k_cache_scale = 0.0f;  // of the static cache; 0: not calibrated
   float v_cache_scale = 0.0f;
 
@@ -79,19 +79,19 @@ struct LayerWeights {
   std::vector<float> post_feedforward_layernorm_2;  // (D,), after the experts
 
   // Per-layer input, where P > 0.
-  Linear per_layer_input_gate;                    // (P, D)
-  Linear per_layer_projection;                    // (D, P)
-  std::vector<float> post_per_layer_input_norm;   // (D,)
+  Linear per_layer_input_gate;                   // (P, D)
+  Linear per_layer_projection;                   // (D, P)
+  std::vector<float> post_per_layer_input_norm;  // (D,)
 };
 
 struct Weights {
-  Embedding embed_tokens;            // (V, D)
-  Embedding embed_tokens_per_layer;  // (V, L P); layer i has columns [i P, (i + 1) P)
-  Linear per_layer_model_projection;              // (L P, D)
-  std::vector<float> per_layer_projection_norm;   // (P,)
-  std::vector<LayerWeights> layers;               // L
-  std::vector<float> norm;                        // (D,)
-  Linear lm_head;                                 // (V, D); the embedding's rows where tied
+  Embedding embed_tokens;                        // (V, D)
+  Embedding embed_tokens_per_layer;              // (V, L P); layer i has columns [i P, (i + 1) P)
+  Linear per_layer_model_projection;             // (L P, D)
+  std::vector<float> per_layer_projection_norm;  // (P,)
+  std::vector<LayerWeights> layers;              // L
+  std::vector<float> norm;                       // (D,)
+  Linear lm_head;                                // (V, D); the embedding's rows where tied
 };
 
 // Calls visit(linear) for every linear module in use.
@@ -102,9 +102,9 @@ void ForEachLinear(const Weights& weights, const Visit& visit) {
   };
   used(weights.per_layer_model_projection);
   for (const LayerWeights& layer : weights.layers) {
-    for (const Linear* linear : {&layer.q_proj, &layer.k_proj, &layer.v_proj, &layer.o_proj, &layer.gate_proj,
-                                 &layer.up_proj, &layer.down_proj, &layer.per_layer_input_gate,
-                                 &layer.per_layer_projection, &layer.router.proj}) {
+    for (const Linear* linear :
+         {&layer.q_proj, &layer.k_proj, &layer.v_proj, &layer.o_proj, &layer.gate_proj, &layer.up_proj,
+          &layer.down_proj, &layer.per_layer_input_gate, &layer.per_layer_projection, &layer.router.proj}) {
       used(*linear);
     }
   }

@@ -5,8 +5,9 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core_testing as testing
+from . import _core_testing
 
+testing = _core_testing
 __version__: str
 
 # Exceptions raised from here are those of `gemmule.errors`.
