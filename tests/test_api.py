@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import re
 import shutil
 import signal
@@ -48,14 +47,6 @@ def test_cpu():
     assert cpu["target"] in cpu["targets"]
     assert cpu["threads"] >= 1
     assert isinstance(cpu["features"], list)
-
-
-def test_the_environment_is_as_it_was():
-    """A short spin of the threads is set while the engine is imported, and only then."""
-    code = "import os; before = dict(os.environ); import gemmule; assert before == dict(os.environ)"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    own = {**os.environ, "GOMP_SPINCOUNT": "1"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=own)
 
 
 def test_model(fairy):

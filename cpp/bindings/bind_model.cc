@@ -86,7 +86,7 @@ void BindModel(py::module_& module) {
       .def_property_readonly("hidden_size", [](const Checkpoint& c) { return c.model.config.hidden_size; })
       .def_property_readonly("num_layers", [](const Checkpoint& c) { return c.model.config.layers.size(); })
       .def_property_readonly("context", [](const Checkpoint& c) { return c.model.context; })
-      .def_property_readonly("threads", [](const Checkpoint& c) { return c.model.threads; })
+      .def_property_readonly("threads", [](const Checkpoint& c) { return c.model.workers->threads(); })
       .def_property_readonly("activations", &ActivationsName)
       .def_property_readonly("kv", &KvName)
       .def_property_readonly("info", &Info);

@@ -74,7 +74,8 @@ Floats RunMatmulI8(const Bytes& weight, int bits, const Floats& row_scale, const
   const MatrixView w = Matrix(weight, encoding, row_scale, x);
   const Linear linear{.name = {}, .weight = w, .input_scale = input_scale, .is_last = true};
   Floats y({x.shape(0), weight.shape(0)});
-  Parallel parallel(1);
+  Workers workers(1);
+  Parallel parallel(workers);
   LinearRunner(Products::kInteger, parallel).Run(x.data(), Dim(x, 0), {{&linear, y.mutable_data(), w.rows}});
   return y;
 }
@@ -84,7 +85,8 @@ Floats RunMatmulF32(const Bytes& weight, const std::string& encoding, const std:
   const MatrixView w = Matrix(weight, EncodingOf(encoding), row_scale, x);
   const Linear linear{.name = {}, .weight = w};
   Floats y({x.shape(0), weight.shape(0)});
-  Parallel parallel(1);
+  Workers workers(1);
+  Parallel parallel(workers);
   LinearRunner(Products::kFloat32, parallel).Run(x.data(), Dim(x, 0), {{&linear, y.mutable_data(), w.rows}});
   return y;
 }
@@ -137,7 +139,7 @@ Floats RunLinear(const Checkpoint& checkpoint, const std::string& name, const Fl
   Want(found != nullptr, "no linear module of this name is in use");
   Want(x.ndim() == 2 && Dim(x, 1) == found->weight.cols, "x: want (T, in)");
   Floats y({x.shape(0), static_cast<py::ssize_t>(found->weight.rows)});
-  Parallel parallel(checkpoint.model.threads);
+  Parallel parallel(*checkpoint.model.workers);
   LinearRunner(checkpoint.model.products, parallel)
       .Run(x.data(), Dim(x, 0), {{found, y.mutable_data(), found->weight.rows}});
   return y;

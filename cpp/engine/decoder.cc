@@ -36,7 +36,7 @@ class Decoder::Use {
 
 Decoder::Decoder(std::shared_ptr<const Model> model)
     : model_(std::move(model)),
-      parallel_(model_->threads),
+      parallel_(*model_->workers),
       cache_(*model_, Forward::kChunk),
       forward_(*model_, cache_, parallel_) {}
 

@@ -201,7 +201,7 @@ std::shared_ptr<const Checkpoint> LoadCheckpoint(const std::string& folder, cons
   model.products = ChooseProducts(options.activations, model.weights);
   model.kv = ChooseKv(options.kv, model);
   model.context = ChooseContext(options.context, model.config);
-  model.threads = ChooseThreads(options.threads);
+  model.workers = std::make_shared<Workers>(ChooseThreads(options.threads));
 
   checkpoint->model_type = hf.model_type;
   checkpoint->parameters = tensors.elements();

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 
+#include "base/workers.h"
 #include "model/config.h"
 #include "model/weights.h"
 
@@ -25,8 +27,8 @@ struct Model {
   Weights weights;
   Products products = Products::kFloat32;
   KvMode kv = KvMode::kFloat32;
-  std::size_t context = 0;  // tokens a conversation may hold
-  int threads = 1;
+  std::size_t context = 0;           // tokens a conversation may hold
+  std::shared_ptr<Workers> workers;  // threads that all conversations share
 };
 
 }  // namespace gemmule

@@ -8,34 +8,11 @@ print(model.generate("Once upon a time", max_tokens=80).text)
 
 from __future__ import annotations
 
-import os as _os
-from types import ModuleType as _ModuleType
 from typing import Any as _Any
 
-
-def _import_core() -> _ModuleType:
-    """Imports the compiled half so that its threads make room for other programs.
-
-    Between two parallel regions libgomp's threads spin, waiting for work; by default so long that, beside another busy
-    program, each region costs milliseconds. It reads these variables once, while it is loaded, so a short spin is set
-    for the import alone. A user's own setting stands.
-    """
-    ours = not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & _os.environ.keys()
-    if ours:
-        _os.environ["GOMP_SPINCOUNT"] = "2000"  # turns of the waiting loop, well under a millisecond
-    try:
-        from . import _core
-
-        return _core
-    finally:
-        if ours:
-            del _os.environ["GOMP_SPINCOUNT"]
-
-
-_compiled = _import_core()
-
-from .chat import Chat  # noqa: E402
-from .errors import (  # noqa: E402
+from . import _core as _compiled
+from .chat import Chat
+from .errors import (
     ArgumentError,
     ContextError,
     FormatError,
@@ -44,10 +21,10 @@ from .errors import (  # noqa: E402
     ResourceError,
     UnsupportedError,
 )
-from .evaluate import Perplexity, perplexity  # noqa: E402
-from .generate import Piece, Result, Usage  # noqa: E402
-from .model import Model, load  # noqa: E402
-from .tokenizer import Tokenizer  # noqa: E402
+from .evaluate import Perplexity, perplexity
+from .generate import Piece, Result, Usage
+from .model import Model, load
+from .tokenizer import Tokenizer
 
 __version__: str = _compiled.__version__
 

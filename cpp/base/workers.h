@@ -1,0 +1,69 @@
+// Threads that wait for work: started once, shared by all conversations of a model.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace gemmule {
+
+// A job is cut into pieces that threads take in turn. The calling thread takes pieces too and waits only for threads
+// that hold one: a thread that wakes late, or that another program keeps from running, delays nobody. So a job also
+// ends when there are no other threads any more, as in a forked child.
+class Workers {
+ public:
+  static constexpr std::size_t kMaxPieces = 0xFFFF;
+
+  // `threads` includes the calling one. Where the system grants fewer, there are fewer.
+  explicit Workers(int threads);
+  ~Workers();
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+
+  int threads() const { return static_cast<int>(threads_.size()) + 1; }
+
+  // Calls piece(context, i) for all i < pieces <= kMaxPieces, each on some thread; between its own pieces the calling
+  // thread calls `between`. While another thread's job runs, the caller does all of its own pieces.
+  template <class Between>
+  void Run(std::size_t pieces, void (*piece)(const void*, std::size_t), const void* context, const Between& between) {
+    const std::unique_lock<std::mutex> lock(in_use_, std::try_to_lock);
+    if (!lock || threads_.empty() || pieces == 1) {
+      for (std::size_t i = 0; i < pieces; ++i) {
+        piece(context, i);
+        between();
+      }
+      return;
+    }
+    Begin(pieces, piece, context);
+    while (TakePiece()) between();
+    Finish();
+  }
+
+ private:
+  void Begin(std::size_t pieces, void (*piece)(const void*, std::size_t), const void* context);
+  // Does one piece of the current job; false: none is left.
+  bool TakePiece();
+  // Waits until the pieces that others took are done.
+  void Finish();
+  void Work();
+
+  // The current job: its number (32 bits), its pieces (16) and the next one to take (16). A piece is taken by adding
+  // one to the whole, which fails when the job has changed meanwhile.
+  std::atomic<std::uint64_t> job_{0};
+  void (*piece_)(const void*, std::size_t) = nullptr;  // valid while a piece is undone
+  const void* context_ = nullptr;
+  std::atomic<std::uint32_t> undone_{0};    // pieces
+  std::atomic<std::uint32_t> bell_{0};      // changes with every job, and at the end
+  std::atomic<std::uint32_t> sleepers_{0};  // threads that wait for the bell
+  std::atomic<bool> leaving_{false};
+  std::mutex in_use_;  // by one calling thread
+  std::vector<std::thread> threads_;
+  pid_t process_;  // that started the threads
+};
+
+}  // namespace gemmule
