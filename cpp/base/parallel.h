@@ -31,6 +31,7 @@ class Parallel {
     if (n == 0) return;
     if (static_cast<double>(n) * cost < kTeamCost) {
       if (!stopped()) body(std::size_t{0}, n);
+      Ask();
       return;
     }
     // About eight pieces a thread: late threads cost little, and `stop` is asked often.
@@ -40,9 +41,7 @@ class Parallel {
       if (!stopped()) body(i * piece, std::min(n, (i + 1) * piece));
     };
     const auto call = [](const void* context, std::size_t i) { (*static_cast<const decltype(run)*>(context))(i); };
-    workers_.Run((n + piece - 1) / piece, call, &run, [this] {
-      if (stop_ && stop_()) stopped_.store(true, std::memory_order_relaxed);
-    });
+    workers_.Run((n + piece - 1) / piece, call, &run, [this] { Ask(); });
   }
 
   bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
@@ -55,6 +54,10 @@ class Parallel {
  private:
   // Nanoseconds of work for which calling the other threads is worth it (docs/decisions/0005).
   static constexpr double kTeamCost = 5000.0;
+
+  void Ask() {
+    if (stop_ && stop_()) stopped_.store(true, std::memory_order_relaxed);
+  }
 
   Workers& workers_;
   StopCheck stop_;

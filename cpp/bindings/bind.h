@@ -43,6 +43,7 @@ void WithoutGil(const Call& call) {
   } catch (const Stopped&) {
     throw py::error_already_set();  // what the handler raised
   }
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();  // raised after the last step
 }
 
 }  // namespace gemmule

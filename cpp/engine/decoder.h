@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <span>
 
@@ -16,7 +17,7 @@
 namespace gemmule {
 
 // A call was ended by its stop check. Tokens whose keys and values are complete stay in the cache.
-struct Stopped {};
+struct Stopped : std::exception {};
 
 // Not for two threads at once: a second call while one runs throws ArgumentError.
 class Decoder {

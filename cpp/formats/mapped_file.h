@@ -51,8 +51,8 @@ class FileRows : public RowSource {
 
  private:
   std::shared_ptr<const MappedFile> file_;
-  std::uint64_t offset_;  // of row 0, from the file's start
-  std::size_t rows_;
+  std::uint64_t offset_;               // of row 0, from the file's start
+  [[maybe_unused]] std::size_t rows_;  // asserted against
   std::size_t row_bytes_;
 };
 
