@@ -58,45 +58,64 @@ Encoding EncodingOf(const std::string& name) {
   throw ArgumentError("unknown encoding " + name);
 }
 
+// (rows,) or (rows, S) scales: float32, float16, or bfloat16 as uint16.
+ScaleView Scales(const std::optional<py::array>& scales, Encoding encoding, std::size_t rows, std::size_t cols) {
+  const std::size_t per_row = IsCoded(encoding) ? 1 : encoding == Encoding::kG4 ? cols / kGroup : 0;
+  Want((per_row > 0) == scales.has_value(), "scales: for codes and g4, and for them only");
+  if (!scales) return {};
+  const char kind = scales->dtype().kind();
+  const Encoding floats = kind == 'u' ? Encoding::kBF16 : scales->itemsize() == 2 ? Encoding::kF16 : Encoding::kF32;
+  Want((kind == 'u' || kind == 'f') && static_cast<std::size_t>(scales->itemsize()) == BlockBytes(floats),
+       "scales: want float32, float16, or uint16 for bfloat16");
+  const auto count = static_cast<std::size_t>(scales->size());
+  Want(count == rows * per_row, "scales: want one for a row of codes, one for 32 elements of g4");
+  return {ByteView(*scales).data(), count, floats};
+}
+
 // K elements a row, so that the weight's rows have the bytes they have.
-MatrixView Matrix(const Bytes& weight, Encoding encoding, const std::optional<Floats>& row_scale, const Floats& x) {
+MatrixView Matrix(const Bytes& weight, Encoding encoding, const std::optional<py::array>& scales, const Floats& x) {
   Want(weight.ndim() == 2 && x.ndim() == 2, "want weight (rows, bytes) and x (T, K)");
-  Want(Dim(x, 1) % Planes(encoding) == 0 && RowBytes(encoding, Dim(x, 1)) == Dim(weight, 1), "rows do not fit K");
-  Want(IsCoded(encoding) == row_scale.has_value(), "row_scale: for codes, and for codes only");
-  Want(!row_scale || Dim(*row_scale, 0) == Dim(weight, 0), "row_scale: want (rows,)");
+  Want(Dim(x, 1) % BlockElements(encoding) == 0 && RowBytes(encoding, Dim(x, 1)) == Dim(weight, 1),
+       "rows do not fit K");
   return {encoding, ByteView(weight).data(), Dim(weight, 0), Dim(x, 1),
-          row_scale ? ByteView(*row_scale).data() : nullptr};
+          Scales(scales, encoding, Dim(weight, 0), Dim(x, 1))};
 }
 
-Floats RunMatmulI8(const Bytes& weight, int bits, const Floats& row_scale, const Floats& x, float input_scale) {
-  const Encoding encoding = EncodingOf("c" + std::to_string(bits));
-  const MatrixView w = Matrix(weight, encoding, row_scale, x);
-  const Linear linear{.name = {}, .weight = w, .input_scale = input_scale, .is_last = true};
-  Floats y({x.shape(0), weight.shape(0)});
+Floats RunProducts(const Linear& linear, Products products, const Floats& x) {
+  Floats y({x.shape(0), static_cast<py::ssize_t>(linear.weight.rows)});
   Workers workers(1);
   Parallel parallel(workers);
-  LinearRunner(Products::kInteger, parallel).Run(x.data(), Dim(x, 0), {{&linear, y.mutable_data(), w.rows}});
+  LinearRunner(products, parallel).Run(x.data(), Dim(x, 0), {{&linear, y.mutable_data(), linear.weight.rows}});
   return y;
 }
 
-Floats RunMatmulF32(const Bytes& weight, const std::string& encoding, const std::optional<Floats>& row_scale,
+Floats RunMatmulI8(const Bytes& weight, int bits, const py::array& row_scale, const Floats& x, float input_scale) {
+  const MatrixView w = Matrix(weight, EncodingOf("c" + std::to_string(bits)), row_scale, x);
+  return RunProducts({.name = {}, .weight = w, .input_scale = input_scale, .is_last = true}, Products::kInteger, x);
+}
+
+Floats RunMatmulBlocksI8(const Bytes& weight, const std::string& encoding, const std::optional<py::array>& scales,
+                         const Floats& x) {
+  const MatrixView w = Matrix(weight, EncodingOf(encoding), scales, x);
+  Want(IsBlock(w.encoding), "encoding: want blocks");
+  return RunProducts({.name = {}, .weight = w}, Products::kInteger, x);
+}
+
+Floats RunMatmulF32(const Bytes& weight, const std::string& encoding, const std::optional<py::array>& scales,
                     const Floats& x) {
-  const MatrixView w = Matrix(weight, EncodingOf(encoding), row_scale, x);
-  const Linear linear{.name = {}, .weight = w};
-  Floats y({x.shape(0), weight.shape(0)});
-  Workers workers(1);
-  Parallel parallel(workers);
-  LinearRunner(Products::kFloat32, parallel).Run(x.data(), Dim(x, 0), {{&linear, y.mutable_data(), w.rows}});
-  return y;
+  return RunProducts({.name = {}, .weight = Matrix(weight, EncodingOf(encoding), scales, x)}, Products::kFloat32, x);
 }
 
 Floats RunDecodeRow(const Bytes& row, const std::string& encoding, const std::optional<Floats>& scales, std::size_t n) {
   const Encoding e = EncodingOf(encoding);
-  Want(RowBytes(e, n) == static_cast<std::size_t>(row.size()), "the row does not hold n elements");
-  Want(IsCoded(e) == scales.has_value() && (!scales || (scales->size() > 0 && n % Dim(*scales, 0) == 0)),
-       "scales: for codes only, and a divisor of n");
+  Want(n % BlockElements(e) == 0 && RowBytes(e, n) == static_cast<std::size_t>(row.size()),
+       "the row does not hold n elements");
+  Want((IsCoded(e) || e == Encoding::kG4) == scales.has_value() &&
+           (!scales || (scales->size() > 0 && n % Dim(*scales, 0) == 0)),
+       "scales: for codes and g4 only, and a divisor of n");
   Floats y(static_cast<py::ssize_t>(n));
-  DecodeRow(e, ByteView(row), scales ? ByteView(*scales) : std::span<const std::byte>(), MutableView(y));
+  const ScaleView view = scales ? ScaleView{ByteView(*scales).data(), Dim(*scales, 0)} : ScaleView();
+  DecodeRow(e, ByteView(row), view, MutableView(y));
   return y;
 }
 
@@ -243,7 +262,9 @@ void BindTesting(py::module_& module) {
       py::arg("x"));
   module.def("matmul_i8", &RunMatmulI8, py::arg("weight"), py::arg("bits"), py::arg("row_scale"), py::arg("x"),
              py::arg("input_scale"));
-  module.def("matmul_f32", &RunMatmulF32, py::arg("weight"), py::arg("encoding"), py::arg("row_scale"), py::arg("x"));
+  module.def("matmul_blocks_i8", &RunMatmulBlocksI8, py::arg("weight"), py::arg("encoding"), py::arg("scales"),
+             py::arg("x"));
+  module.def("matmul_f32", &RunMatmulF32, py::arg("weight"), py::arg("encoding"), py::arg("scales"), py::arg("x"));
   module.def("decode_row", &RunDecodeRow, py::arg("row"), py::arg("encoding"), py::arg("scales"), py::arg("n"));
   module.def("attend", &RunAttend, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("element"), py::arg("k_scale"),
              py::arg("v_scale"));

@@ -121,11 +121,11 @@ Linear TensorTable::Matrix(const std::string& name, std::size_t rows, std::size_
   const TensorView& weight = Need(name + ".weight");
   const Encoding encoding = CheckMatrix(weight, rows, cols);
   Count(weight, std::uint64_t{rows} * cols);
-  Linear linear{.name = name, .weight = {encoding, weight.bytes.data(), rows, cols, nullptr}};
+  Linear linear{.name = name, .weight = {encoding, weight.bytes.data(), rows, cols}};
   if (!IsCoded(encoding)) return linear;
   const TensorView& scale = NeedScales(name + ".weight_scale", rows, cols);
   if (scale.shape[1] != 1) WrongShape(scale, "F32 [" + std::to_string(rows) + ", 1]");
-  linear.weight.row_scale = scale.bytes.data();
+  linear.weight.scales = {scale.bytes.data(), rows};
   linear.input_scale = Scalar(name + ".input_activation_scale");
   linear.output_scale = Scalar(name + ".output_activation_scale");
   for (const float value : {linear.input_scale, linear.output_scale}) {
@@ -148,7 +148,7 @@ ExpertMatrices TensorTable::Stack(const std::string& name, std::size_t experts, 
   }
   if (first == 0) Count(tensor, std::uint64_t{experts} * all_rows * cols);
   const std::size_t row_bytes = RowBytes(*encoding, cols);
-  return {{*encoding, tensor.bytes.data() + first * row_bytes, rows, cols, nullptr}, all_rows * row_bytes};
+  return {{*encoding, tensor.bytes.data() + first * row_bytes, rows, cols}, all_rows * row_bytes};
 }
 
 Embedding TensorTable::Table(const std::string& name, std::size_t rows, std::size_t cols, float multiplier) {
@@ -168,12 +168,12 @@ Embedding TensorTable::Table(const std::string& name, std::size_t rows, std::siz
 Linear TensorTable::TiedHead(const std::string& embedding, std::size_t rows, std::size_t cols) {
   const bool packed = mobile_ && Has(embedding + ".embedding_quantized");
   const TensorView& codes = Need(packed ? embedding + ".embedding_quantized" : embedding + ".weight");
-  Linear head{.name = "lm_head", .weight = {CheckMatrix(codes, rows, cols), codes.bytes.data(), rows, cols, nullptr}};
+  Linear head{.name = "lm_head", .weight = {CheckMatrix(codes, rows, cols), codes.bytes.data(), rows, cols}};
   if (!IsCoded(head.weight.encoding)) return head;
   const TensorView& scale = NeedScales(embedding + ".embedding_scale", rows, cols);
   if (scale.shape[1] != 1)
     WrongShape(scale, "F32 [" + std::to_string(rows) + ", 1], as the head that is tied to it needs");
-  head.weight.row_scale = scale.bytes.data();
+  head.weight.scales = {scale.bytes.data(), rows};
   return head;
 }
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "hwy/highway.h"
+#include "kernels/groups-inl.h"
 #include "kernels/lanes-inl.h"
 #include "kernels/steps.h"
 #include "quant/channelwise.h"
@@ -64,6 +65,40 @@ HWY_INLINE void ForChunks(std::size_t n, const Body& body) {
 // Of `count` <= 16 items of a chunk, those that register r holds.
 HWY_INLINE std::size_t CountOfReg(std::size_t count, std::size_t r) {
   return count <= r * kLanes ? 0 : HWY_MIN(kLanes, count - r * kLanes);
+}
+
+// Calls body(step, r, w) for every step of a row of n elements and every register r of its 16 lanes, a constant. w
+// holds the elements: of codes without their row's scale, of blocks the exact values.
+template <Encoding kEncoding, class Body>
+HWY_INLINE void ForSteps(const std::byte* row, [[maybe_unused]] const ScaleView& scales, std::size_t n,
+                         const Body& body) {
+  if constexpr (IsBlock(kEncoding)) {
+    const F32 d;
+    ForGroups<kEncoding>(row, scales, n / kGroup, [&](std::size_t g, auto, const Group& group) GEMMULE_LAMBDA {
+      HWY_ALIGN std::int8_t codes[kGroup];
+      Unroll<kGroupRegs>([&](auto r) GEMMULE_LAMBDA { hn::Store(group.codes[r], GI8(), codes + r * kGroupBytes); });
+      Unroll<kGroup / kVirtualLanes>([&](auto half) GEMMULE_LAMBDA {
+        const VF32 scale = hn::Set(d, group.scale[half]);
+        Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA {
+          const auto bytes = hn::LoadU(hn::Rebind<std::int8_t, F32>(), codes + half * kVirtualLanes + r * kLanes);
+          const VF32 code = hn::ConvertTo(d, hn::PromoteTo(hn::RebindToSigned<F32>(), bytes));
+          // code * scale has at most 22 bits where there is a minimum: fused or not, only the sum is rounded.
+          body(2 * g + half, r,
+               HasMin(kEncoding) ? hn::MulAdd(code, scale, hn::Set(d, group.min)) : hn::Mul(code, scale));
+        });
+      });
+    });
+  } else {
+    constexpr std::size_t kPlanes = Planes(kEncoding);
+    ForChunks<kEncoding>(n, [&](std::size_t chunk, auto count) GEMMULE_LAMBDA {
+      Unroll<kPlanes>([&](auto plane) GEMMULE_LAMBDA {
+        Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA {
+          body(chunk * kPlanes + plane, r,
+               Decode<kEncoding>(row, chunk * kVirtualLanes + r * kLanes, CountOfReg(count, r), plane));
+        });
+      });
+    });
+  }
 }
 
 }  // namespace HWY_NAMESPACE

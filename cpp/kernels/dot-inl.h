@@ -35,13 +35,14 @@ constexpr std::size_t kByteLanes = hn::MaxLanes(U8());
 
 // acc + u * x, each int32 lane taking four neighbouring products. Exact: u <= 255, |x| <= 128.
 #if GEMMULE_HAVE_VNNI
-HWY_INLINE VI32 DotVnni(VU8 u, VI8 x, VI32 acc) {
+template <class V32, class VU, class VI>
+HWY_INLINE V32 DotVnni(VU u, VI x, V32 acc) {
 #if HWY_COMPILER_GCC_ACTUAL
   // GCC adds two register moves to each intrinsic, which halves the throughput (GCC 12; docs/decisions/0004).
   asm("vpdpbusd %2, %1, %0" : "+v"(acc.raw) : "v"(u.raw), "vm"(x.raw));
   return acc;
 #else
-  return hn::SumOfMulQuadAccumulate(I32(), u, x, acc);
+  return hn::SumOfMulQuadAccumulate(hn::DFromV<V32>(), u, x, acc);
 #endif
 }
 #endif
@@ -70,6 +71,45 @@ HWY_INLINE VI32 DotBytes(VU8 bytes, VI8 x, VI32 acc) {
   return hn::SumOfMulQuadAccumulate(I32(), hn::BitCast(I8(), bytes), x, acc);
 #endif
 }
+
+// Signed bytes of weights, made ready for products with many vectors of signed bytes x, |x| <= 127. D8 is the vectors'
+// tag.
+template <class D8>
+class SignedWeights {
+ public:
+  using V8 = hn::Vec<D8>;
+  using D32 = hn::Repartition<std::int32_t, D8>;
+  using V32 = hn::Vec<D32>;
+  using DU8 = hn::RebindToUnsigned<D8>;
+
+#if GEMMULE_HAVE_VNNI
+  // The unsigned side is x + 128, and start_ takes 128 * sum(w) off again.
+  HWY_INLINE explicit SignedWeights(V8 w) : w_(w), start_(hn::Neg(DotVnni(hn::Set(DU8(), 0x80), w, hn::Zero(D32())))) {}
+#else
+  HWY_INLINE explicit SignedWeights(V8 w) : w_(w) {}
+#endif
+
+  // Four neighbouring products w * x in each lane, exact.
+  HWY_INLINE V32 Dot(V8 x) const {
+#if GEMMULE_HAVE_VNNI
+    return DotVnni(hn::Xor(hn::BitCast(DU8(), x), hn::Set(DU8(), 0x80)), w_, start_);
+#elif HWY_ARCH_X86
+    // |w| * (x with the sign of w): two products fit 16 bits, 2 * 128 * 127 < 2^15.
+    const hn::Repartition<std::int16_t, D8> d16;
+    const auto pairs =
+        hn::SatWidenMulPairwiseAdd(d16, hn::BitCast(DU8(), hn::Abs(w_)), hn::IfNegativeThenNegOrUndefIfZero(w_, x));
+    return hn::WidenMulPairwiseAdd(D32(), pairs, hn::Set(d16, 1));
+#else
+    return hn::SumOfMulQuadAccumulate(D32(), w_, x, hn::Zero(D32()));
+#endif
+  }
+
+ private:
+  V8 w_;
+#if GEMMULE_HAVE_VNNI
+  V32 start_;
+#endif
+};
 
 }  // namespace HWY_NAMESPACE
 }  // namespace gemmule

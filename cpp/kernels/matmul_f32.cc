@@ -15,23 +15,17 @@ namespace HWY_NAMESPACE {
 
 // One row by kTokens tokens: a decoded vector serves all of them.
 template <Encoding kEncoding, std::size_t kTokens>
-HWY_INLINE void RowTile(const std::byte* row, std::size_t n, const float* HWY_RESTRICT x, std::size_t x_stride,
-                        float scale, float* HWY_RESTRICT y, std::size_t y_stride) {
-  constexpr std::size_t kPlanes = Planes(kEncoding);
+HWY_INLINE void RowTile(const MatrixView& w, std::size_t row, const float* HWY_RESTRICT x, std::size_t x_stride,
+                        float* HWY_RESTRICT y, std::size_t y_stride) {
   VF32 sum[kTokens][kRegs];
   Unroll<kTokens>([&](auto t)
                       GEMMULE_LAMBDA { Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA { sum[t][r] = hn::Zero(F32()); }); });
-  ForChunks<kEncoding>(n, [&](std::size_t chunk, auto count) GEMMULE_LAMBDA {
-    Unroll<kPlanes>([&](auto plane) GEMMULE_LAMBDA {
-      const float* step = x + (chunk * kPlanes + plane) * kVirtualLanes;
-      Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA {
-        const VF32 w = Decode<kEncoding>(row, chunk * kVirtualLanes + r * kLanes, CountOfReg(count, r), plane);
-        Unroll<kTokens>([&](auto t) GEMMULE_LAMBDA {
-          sum[t][r] = hn::MulAdd(w, hn::LoadU(F32(), step + t * x_stride + r * kLanes), sum[t][r]);
-        });
-      });
-    });
+  ForSteps<kEncoding>(w.Row(row), w.RowScales(row), w.cols, [&](std::size_t step, auto r, VF32 v) GEMMULE_LAMBDA {
+    const float* at = x + step * kVirtualLanes + r * kLanes;
+    Unroll<kTokens>([&](auto t)
+                        GEMMULE_LAMBDA { sum[t][r] = hn::MulAdd(v, hn::LoadU(F32(), at + t * x_stride), sum[t][r]); });
   });
+  const float scale = IsCoded(kEncoding) ? w.RowScale(row) : 1.0f;
   Unroll<kTokens>([&](auto t) GEMMULE_LAMBDA { y[t * y_stride] = scale * ReduceLanes16(sum[t]); });
 }
 
@@ -40,14 +34,12 @@ void Rows(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const
           std::size_t x_stride, float* y, std::size_t y_stride) {
   constexpr std::size_t kTile = 4;
   for (std::size_t row = row_begin; row < row_end; ++row) {
-    const std::byte* data = w.Row(row);
-    const float scale = w.RowScale(row);
     std::size_t t = 0;
     for (; t + kTile <= tokens; t += kTile) {
-      RowTile<kEncoding, kTile>(data, w.cols, x + t * x_stride, x_stride, scale, y + t * y_stride + row, y_stride);
+      RowTile<kEncoding, kTile>(w, row, x + t * x_stride, x_stride, y + t * y_stride + row, y_stride);
     }
     for (; t < tokens; ++t) {
-      RowTile<kEncoding, 1>(data, w.cols, x + t * x_stride, x_stride, scale, y + t * y_stride + row, y_stride);
+      RowTile<kEncoding, 1>(w, row, x + t * x_stride, x_stride, y + t * y_stride + row, y_stride);
     }
   }
 }
@@ -61,7 +53,15 @@ void MatmulF32(const MatrixView& w, std::size_t row_begin, std::size_t row_end, 
     case Encoding::kC2: return Rows<Encoding::kC2>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
     case Encoding::kC4: return Rows<Encoding::kC4>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
     case Encoding::kC8: return Rows<Encoding::kC8>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
-    default: HWY_DASSERT(false);
+    case Encoding::kG4: return Rows<Encoding::kG4>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
+    case Encoding::kQ4_0: return Rows<Encoding::kQ4_0>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
+    case Encoding::kQ4_1: return Rows<Encoding::kQ4_1>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
+    case Encoding::kQ5_0: return Rows<Encoding::kQ5_0>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
+    case Encoding::kQ5_1: return Rows<Encoding::kQ5_1>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
+    case Encoding::kQ8_0: return Rows<Encoding::kQ8_0>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
+    case Encoding::kQ4_K: return Rows<Encoding::kQ4_K>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
+    case Encoding::kQ5_K: return Rows<Encoding::kQ5_K>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
+    case Encoding::kQ6_K: return Rows<Encoding::kQ6_K>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
   }
 }
 
@@ -76,7 +76,8 @@ HWY_EXPORT(MatmulF32);
 
 void MatmulF32(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const float* x, std::size_t tokens,
                std::size_t x_stride, float* y, std::size_t y_stride) noexcept {
-  HWY_DASSERT(row_end <= w.rows && w.cols % Planes(w.encoding) == 0 && x_stride >= StepFloats(w.encoding, w.cols));
+  HWY_DASSERT(row_end <= w.rows && w.cols % BlockElements(w.encoding) == 0 &&
+              x_stride >= StepFloats(w.encoding, w.cols));
   HWY_DYNAMIC_DISPATCH(MatmulF32)(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
 }
 

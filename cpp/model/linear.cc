@@ -5,6 +5,7 @@
 #include <span>
 
 #include "kernels/elementwise.h"
+#include "kernels/matmul_blocks_i8.h"
 #include "kernels/matmul_f32.h"
 #include "kernels/matmul_i8.h"
 #include "kernels/steps.h"
@@ -22,7 +23,7 @@ double RowCost(const MatrixView& w, std::size_t tokens) {
 
 }  // namespace
 
-void LinearRunner::PrepareInt8(Input& input, const float* x, std::size_t tokens, std::size_t k) {
+void LinearRunner::PrepareInt8Rows(Input& input, const float* x, std::size_t tokens, std::size_t k) {
   Int8Rows& rows = input.int8;
   rows.tokens = tokens;
   rows.digits = input.scale != 0.0f ? 1 : 2;
@@ -49,7 +50,25 @@ void LinearRunner::PrepareInt8(Input& input, const float* x, std::size_t tokens,
   });
 }
 
-void LinearRunner::PrepareFloat(Input& input, const float* x, std::size_t tokens, std::size_t k) {
+void LinearRunner::PrepareInt8Groups(Input& input, const float* x, std::size_t tokens, std::size_t k) {
+  Int8Groups& to = input.groups;
+  to.tokens = tokens;
+  to.k = k;
+  const std::size_t groups = to.groups();
+  input.codes.Reserve(tokens * k);
+  input.scales.Reserve(tokens * groups);
+  input.sums8.Reserve(tokens * groups);
+  to.codes = input.codes.data();
+  to.scales = input.scales.data();
+  to.sums8 = input.sums8.data();
+  parallel_.For(tokens, 1, kElementCost * static_cast<double>(k), [&](std::size_t begin, std::size_t end) {
+    for (std::size_t t = begin; t < end; ++t) {
+      QuantizeGroups(input.encoding, {x + t * k, k}, to.codes + t * k, to.scales + t * groups, to.sums8 + t * groups);
+    }
+  });
+}
+
+void LinearRunner::PrepareFloats(Input& input, const float* x, std::size_t tokens, std::size_t k) {
   const std::size_t stride = StepFloats(input.encoding, k);
   input.step_stride = stride;
   input.steps.Reserve(tokens * stride);
@@ -68,33 +87,41 @@ void LinearRunner::PrepareFloat(Input& input, const float* x, std::size_t tokens
   });
 }
 
+LinearRunner::Kind LinearRunner::KindFor(const Linear& linear) const {
+  const bool is_static = linear.input_scale != 0.0f;
+  if (products_ == Products::kFloat32) return Kind::kFloats;
+  if (IsBlock(linear.weight.encoding)) return is_static ? Kind::kFloats : Kind::kInt8Groups;
+  return IsCoded(linear.weight.encoding) && (is_static || linear.is_last) ? Kind::kInt8Rows : Kind::kFloats;
+}
+
 std::size_t LinearRunner::Prepare(const Linear& linear, const float* x, std::size_t tokens, std::size_t* used) {
   const Encoding encoding = linear.weight.encoding;
-  const bool integer =
-      products_ == Products::kInteger && IsCoded(encoding) && (linear.input_scale != 0.0f || linear.is_last);
+  const Kind kind = KindFor(linear);
   for (std::size_t i = 0; i < *used; ++i) {
     const Input& input = inputs_[i];
-    if (input.integer == integer && input.encoding == encoding && input.scale == linear.input_scale) return i;
+    if (input.kind == kind && input.encoding == encoding && input.scale == linear.input_scale) return i;
   }
   if (*used == inputs_.size()) inputs_.emplace_back();
   Input& input = inputs_[*used];
-  input.integer = integer;
+  input.kind = kind;
   input.encoding = encoding;
   input.scale = linear.input_scale;
-  if (integer) {
-    PrepareInt8(input, x, tokens, linear.weight.cols);
-  } else {
-    PrepareFloat(input, x, tokens, linear.weight.cols);
+  switch (kind) {
+    case Kind::kFloats: PrepareFloats(input, x, tokens, linear.weight.cols); break;
+    case Kind::kInt8Rows: PrepareInt8Rows(input, x, tokens, linear.weight.cols); break;
+    case Kind::kInt8Groups: PrepareInt8Groups(input, x, tokens, linear.weight.cols); break;
   }
   return (*used)++;
 }
 
 void LinearRunner::Rows(const Linear& linear, const Input& input, std::size_t tokens, std::size_t begin,
                         std::size_t end, float* y, std::size_t y_stride) const {
-  if (input.integer) {
-    MatmulI8(linear.weight, begin, end, input.int8, y, y_stride);
-  } else {
-    MatmulF32(linear.weight, begin, end, input.steps.data(), tokens, input.step_stride, y, y_stride);
+  switch (input.kind) {
+    case Kind::kFloats:
+      MatmulF32(linear.weight, begin, end, input.steps.data(), tokens, input.step_stride, y, y_stride);
+      break;
+    case Kind::kInt8Rows: MatmulI8(linear.weight, begin, end, input.int8, y, y_stride); break;
+    case Kind::kInt8Groups: MatmulBlocksI8(linear.weight, begin, end, input.groups, y, y_stride); break;
   }
   for (std::size_t t = 0; t < tokens; ++t) {
     RoundToGrid(linear.output_scale, {y + t * y_stride + begin, end - begin});

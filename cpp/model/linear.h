@@ -7,6 +7,7 @@
 
 #include "base/buffer.h"
 #include "base/parallel.h"
+#include "kernels/int8_groups.h"
 #include "kernels/int8_rows.h"
 #include "model/model.h"
 
@@ -30,24 +31,30 @@ class LinearRunner {
   void RunGated(const float* x, std::size_t tokens, const Linear& gate, const Linear& up, float* scratch, float* y);
 
  private:
+  enum class Kind { kFloats, kInt8Rows, kInt8Groups };
+
   // x as one kind of matrix wants it. Two modules with the same encoding and scale share it.
   struct Input {
-    bool integer = false;
+    Kind kind = Kind::kFloats;
     Encoding encoding = Encoding::kF32;
     float scale = 0.0f;
-    Int8Rows int8;                // integer products; points into the buffers below
-    std::size_t step_stride = 0;  // float products: floats from token to token
+    Int8Rows int8;                // kInt8Rows; points into the buffers below
+    Int8Groups groups;            // kInt8Groups; likewise
+    std::size_t step_stride = 0;  // kFloats: floats from token to token
     Buffer<float> steps;
     Buffer<float> rounded;  // (T, K), float products at a static scale
     Buffer<std::int8_t> codes;
     Buffer<std::int32_t> sums;
     Buffer<float> scales;
+    Buffer<float> sums8;
   };
 
   // The input prepared for `linear`: found among the first `*used` of inputs_, or made behind them.
   std::size_t Prepare(const Linear& linear, const float* x, std::size_t tokens, std::size_t* used);
-  void PrepareInt8(Input& input, const float* x, std::size_t tokens, std::size_t k);
-  void PrepareFloat(Input& input, const float* x, std::size_t tokens, std::size_t k);
+  Kind KindFor(const Linear& linear) const;
+  void PrepareInt8Rows(Input& input, const float* x, std::size_t tokens, std::size_t k);
+  void PrepareInt8Groups(Input& input, const float* x, std::size_t tokens, std::size_t k);
+  void PrepareFloats(Input& input, const float* x, std::size_t tokens, std::size_t k);
 
   // Rows [begin, end) of one module for all tokens, output rounding included. Runs inside a parallel region.
   void Rows(const Linear& linear, const Input& input, std::size_t tokens, std::size_t begin, std::size_t end, float* y,

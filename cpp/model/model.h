@@ -10,9 +10,10 @@
 
 namespace gemmule {
 
-// How products with coded matrices are formed; matrices of floats take float32 activations always.
+// How products with quantized matrices are formed; matrices of floats take float32 activations always.
 enum class Products {
-  kInteger,  // int8 activations at the static scales; without a scale: 16 bits in two digits for the head, else float32
+  kInteger,  // codes: int8 activations at the static scales; without one: 16 bits in two digits for the head, else
+             // float32. Blocks: int8 activations with a scale of their own for every 32 elements, unless static
   kFloat32,  // float32 activations, still rounded to the static scales
 };
 

@@ -28,8 +28,9 @@ struct Embedding {
   Encoding encoding = Encoding::kF32;
   std::size_t cols = 0;
   std::unique_ptr<RowSource> codes;   // (V, cols) elements
-  std::unique_ptr<RowSource> scales;  // (V, S) f32, S divides cols; null for floats
-  float multiplier = 1.0f;            // sqrt(D), for the per-layer table sqrt(P); a row is element * scale * multiplier
+  std::unique_ptr<RowSource> scales;  // (V, S), S divides cols; null for floats and blocks that hold their own
+  Encoding scale_encoding = Encoding::kF32;
+  float multiplier = 1.0f;  // sqrt(D), for the per-layer table sqrt(P); a row is element * scale * multiplier
 
   // out (cols,) = the scaled row. Throws ResourceError when the file cannot be read.
   void Read(std::size_t row, std::span<float> out) const;

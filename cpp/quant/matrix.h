@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstddef>
-#include <cstring>
 
 #include "quant/encoding.h"
+#include "quant/scale_view.h"
 
 namespace gemmule {
 
@@ -13,15 +13,16 @@ struct MatrixView {
   const std::byte* data = nullptr;  // any alignment
   std::size_t rows = 0;
   std::size_t cols = 0;
-  const std::byte* row_scale = nullptr;  // (rows,) f32 of any alignment; null for floats
+  ScaleView scales = {};  // (rows,) for codes, (rows, cols / 32) for g4, none for the others
 
   std::size_t RowBytes() const { return gemmule::RowBytes(encoding, cols); }
   const std::byte* Row(std::size_t row) const { return data + row * RowBytes(); }
-  float RowScale(std::size_t row) const {
-    if (row_scale == nullptr) return 1.0f;
-    float scale;
-    std::memcpy(&scale, row_scale + row * sizeof scale, sizeof scale);
-    return scale;
+  // Of a row with one scale or none.
+  float RowScale(std::size_t row) const { return scales.data == nullptr ? 1.0f : scales.At(row); }
+  // All scales of a row.
+  ScaleView RowScales(std::size_t row) const {
+    const std::size_t count = scales.count / rows;
+    return scales.data == nullptr ? ScaleView() : scales.From(row * count, count);
   }
 };
 

@@ -6,26 +6,36 @@
 #include <cstring>
 
 #include "base/float_types.h"
+#include "quant/blocks.h"
 #include "quant/channelwise.h"
 
 namespace gemmule {
 namespace {
 
-template <class T>
-T LoadAt(const std::byte* bytes, std::size_t i) {
-  T value;
-  std::memcpy(&value, bytes + i * sizeof(T), sizeof(T));
-  return value;
+void DecodeFloats(Encoding encoding, const std::byte* row, std::span<float> out) {
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = FloatAt(encoding, row, i);
 }
 
 template <Encoding kEncoding>
-void DecodeCodes(const std::byte* row, std::span<const std::byte> scales, std::span<float> out) {
-  const std::size_t blocks = scales.size() / sizeof(float);
-  const std::size_t block = out.size() / blocks;
-  for (std::size_t b = 0; b < blocks; ++b) {
-    const float scale = LoadAt<float>(scales.data(), b);
+void DecodeCodes(const std::byte* row, const ScaleView& scales, std::span<float> out) {
+  const std::size_t block = out.size() / scales.count;
+  for (std::size_t b = 0; b < scales.count; ++b) {
+    const float scale = scales.At(b);
     for (std::size_t i = b * block; i < (b + 1) * block; ++i) {
       out[i] = static_cast<float>(Channelwise<kEncoding>::Code(row, i)) * scale;
+    }
+  }
+}
+
+template <Encoding kEncoding>
+void DecodeBlocks(const std::byte* row, const ScaleView& scales, std::span<float> out) {
+  const auto* blocks = reinterpret_cast<const Block<kEncoding>*>(row);
+  for (std::size_t b = 0; b < out.size() / BlockElements(kEncoding); ++b) {
+    float* to = out.data() + b * BlockElements(kEncoding);
+    if constexpr (kEncoding == Encoding::kG4) {
+      blocks[b].Decode(scales.At(b), to);
+    } else {
+      blocks[b].Decode(to);
     }
   }
 }
@@ -43,20 +53,23 @@ std::uint8_t StoredCode(float x, float scale) {
 
 }  // namespace
 
-void DecodeRow(Encoding encoding, std::span<const std::byte> row, std::span<const std::byte> scales,
-               std::span<float> out) {
+void DecodeRow(Encoding encoding, std::span<const std::byte> row, const ScaleView& scales, std::span<float> out) {
   switch (encoding) {
-    case Encoding::kF32: std::memcpy(out.data(), row.data(), out.size_bytes()); break;
+    case Encoding::kF32:
     case Encoding::kF16:
-      for (std::size_t i = 0; i < out.size(); ++i) out[i] = FloatFromF16(LoadAt<std::uint16_t>(row.data(), i));
-      break;
-    case Encoding::kBF16:
-      for (std::size_t i = 0; i < out.size(); ++i) out[i] = FloatFromBf16(LoadAt<std::uint16_t>(row.data(), i));
-      break;
-    case Encoding::kC2: DecodeCodes<Encoding::kC2>(row.data(), scales, out); break;
-    case Encoding::kC4: DecodeCodes<Encoding::kC4>(row.data(), scales, out); break;
-    case Encoding::kC8: DecodeCodes<Encoding::kC8>(row.data(), scales, out); break;
-    default: break;
+    case Encoding::kBF16: return DecodeFloats(encoding, row.data(), out);
+    case Encoding::kC2: return DecodeCodes<Encoding::kC2>(row.data(), scales, out);
+    case Encoding::kC4: return DecodeCodes<Encoding::kC4>(row.data(), scales, out);
+    case Encoding::kC8: return DecodeCodes<Encoding::kC8>(row.data(), scales, out);
+    case Encoding::kG4: return DecodeBlocks<Encoding::kG4>(row.data(), scales, out);
+    case Encoding::kQ4_0: return DecodeBlocks<Encoding::kQ4_0>(row.data(), scales, out);
+    case Encoding::kQ4_1: return DecodeBlocks<Encoding::kQ4_1>(row.data(), scales, out);
+    case Encoding::kQ5_0: return DecodeBlocks<Encoding::kQ5_0>(row.data(), scales, out);
+    case Encoding::kQ5_1: return DecodeBlocks<Encoding::kQ5_1>(row.data(), scales, out);
+    case Encoding::kQ8_0: return DecodeBlocks<Encoding::kQ8_0>(row.data(), scales, out);
+    case Encoding::kQ4_K: return DecodeBlocks<Encoding::kQ4_K>(row.data(), scales, out);
+    case Encoding::kQ5_K: return DecodeBlocks<Encoding::kQ5_K>(row.data(), scales, out);
+    case Encoding::kQ6_K: return DecodeBlocks<Encoding::kQ6_K>(row.data(), scales, out);
   }
 }
 

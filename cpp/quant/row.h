@@ -5,15 +5,15 @@
 #include <span>
 
 #include "quant/encoding.h"
+#include "quant/scale_view.h"
 
 namespace gemmule {
 
-// out[i] = element i * scale of its block. Without scales (floats): the element itself. Block i * scales / n.
+// out[i] = element i. Codes and g4: times scale number i * scales.count / n; the others have no scales of their own.
 //
 //   row     RowBytes(encoding, n) bytes
-//   scales  (S,) f32 bytes of any alignment, n % S == 0; empty for floats
-void DecodeRow(Encoding encoding, std::span<const std::byte> row, std::span<const std::byte> scales,
-               std::span<float> out);
+//   scales  a divisor of n for codes, n / 32 for g4, none for the others
+void DecodeRow(Encoding encoding, std::span<const std::byte> row, const ScaleView& scales, std::span<float> out);
 
 // The row that stands for x: floats rounded to nearest even, codes clamp(round_half_even(x / scale)).
 // kF32, kBF16, kC8 and kC4 only. A scale of 0 gives codes of 0.

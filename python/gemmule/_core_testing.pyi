@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from ._core import Model
 
 F32 = NDArray[np.float32]
+Scales = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint16]  # uint16: bfloat16
 
 def targets() -> list[str]:
     """Instruction sets compiled in that this CPU has, best first: e.g. ["AVX3_DL", "AVX3", "AVX2", "SSE2"]."""
@@ -32,15 +33,20 @@ def softcap(x: F32, cap: float) -> F32:
     """cap * tanh(x / cap), (n,)."""
 
 def log_sum_exp(x: F32) -> float: ...
-def matmul_i8(weight: NDArray[np.uint8], bits: int, row_scale: F32, x: F32, input_scale: float) -> F32:
+def matmul_i8(weight: NDArray[np.uint8], bits: int, row_scale: Scales, x: F32, input_scale: float) -> F32:
     """x (T, K) float32 -> (T, rows). weight (rows, K*bits/8) packed codes as in the file, row_scale (rows,).
     x is rounded to int8 by input_scale; input_scale 0: to two int8 digits by its own largest value (16 bits)."""
 
-def matmul_f32(weight: NDArray[np.uint8], encoding: str, row_scale: F32 | None, x: F32) -> F32:
-    """x (T, K) -> (T, rows), float32 products. encoding "f32" "f16" "bf16" (row_scale None) or "c2" "c4" "c8"."""
+def matmul_blocks_i8(weight: NDArray[np.uint8], encoding: str, scales: Scales | None, x: F32) -> F32:
+    """x (T, K) -> (T, rows). encoding "q4_0" "q4_1" "q5_0" "q5_1" "q8_0" "q4_k" "q5_k" "q6_k", or "g4" with scales
+    (rows, K/32). x is rounded to int8 in groups of 32, each with its own scale."""
+
+def matmul_f32(weight: NDArray[np.uint8], encoding: str, scales: Scales | None, x: F32) -> F32:
+    """x (T, K) -> (T, rows), float32 products. encoding "f32" "f16" "bf16" (scales None), "c2" "c4" "c8" (scales
+    (rows,)) or as for matmul_blocks_i8."""
 
 def decode_row(row: NDArray[np.uint8], encoding: str, scales: F32 | None, n: int) -> F32:
-    """One stored row -> (n,) float32; scales (S,): element i uses scales[i * S // n]."""
+    """One stored row -> (n,) float32; scales (S,), for codes and g4: element i uses scales[i * S // n]."""
 
 def attend(q: F32, k: F32, v: F32, element: str, k_scale: float, v_scale: float) -> F32:
     """One head: q (d,), k and v (n, d) float32, stored as element "f32" | "bf16" | "i8" | "i4" -> (d,).

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import numpy as np
+from block_formats import LAYOUTS
 
 import gemmule
 
@@ -54,6 +55,26 @@ def read_everything() -> None:
                     testing.decode_row(weight[-1], encoding, None if scale is None else scale[:1], K)
 
 
+def read_blocks() -> None:
+    """The same for blocks: elements and bytes of one, and how many make a row."""
+    sizes = {"g4": (32, 16)} | {name: (layout.elements, layout.size) for name, layout in LAYOUTS.items()}
+    random = np.random.default_rng(1)
+    for target in testing.targets():
+        testing.set_target(target)
+        for encoding, (elements, size) in sizes.items():
+            for blocks in (1, 2, 3, 7):
+                for rows in (1, 3, 17):
+                    weight = before_forbidden_page(random.integers(0, 48, (rows, blocks * size)).astype(np.uint8))
+                    scales = None
+                    if encoding == "g4":
+                        scales = before_forbidden_page(np.ones((rows, blocks * 4), np.uint8)).view(np.float32)
+                    for tokens in (1, 5, 16):
+                        x = random.standard_normal((tokens, blocks * elements)).astype(np.float32)
+                        testing.matmul_f32(weight, encoding, scales, x)
+                        testing.matmul_blocks_i8(weight, encoding, scales, x)
+                    testing.decode_row(weight[-1], encoding, None if scales is None else scales[-1], x.shape[1])
+
+
 def run_this_file(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, timeout=120)
 
@@ -73,3 +94,4 @@ if __name__ == "__main__":
         ctypes.string_at(before_forbidden_page(np.ones(5, np.uint8)).ctypes.data, 6)
     else:
         read_everything()
+        read_blocks()

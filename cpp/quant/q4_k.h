@@ -1,0 +1,34 @@
+// Q4_K: 8 groups of 32 elements, value = code * (scale * group scale) - min * group min.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "quant/block.h"
+#include "quant/k_scales.h"
+
+namespace gemmule {
+
+template <>
+struct Block<Encoding::kQ4_K> {
+  StoredF16 scale;
+  StoredF16 min;
+  KScales groups;
+  std::uint8_t codes[128];  // 32 bytes for two groups: low four bits for the even one, high for the odd one
+
+  void Decode(float* out) const {
+    const std::uint64_t scales = groups.Scales();
+    const std::uint64_t minima = groups.Minima();
+    for (std::size_t g = 0; g < 8; ++g) {
+      const float d = scale.Value() * static_cast<float>((scales >> (8 * g)) & 63);
+      const float m = min.Value() * static_cast<float>((minima >> (8 * g)) & 63);
+      for (std::size_t j = 0; j < kGroup; ++j) {
+        const int code = (codes[g / 2 * kGroup + j] >> (g % 2 * 4)) & 15;
+        out[g * kGroup + j] = static_cast<float>(code) * d - m;
+      }
+    }
+  }
+};
+static_assert(sizeof(Block<Encoding::kQ4_K>) == BlockBytes(Encoding::kQ4_K));
+
+}  // namespace gemmule

@@ -1,0 +1,35 @@
+// Q6_K: 8 groups of 32 elements, value = (code - 32) * (scale * scale of 16 elements).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "quant/block.h"
+
+namespace gemmule {
+
+template <>
+struct Block<Encoding::kQ6_K> {
+  // Four groups, 128 elements, take 64 bytes of low_bits and 32 of high_bits. Group r of the four has its low four bits
+  // in the low (r < 2) or high (r >= 2) half of the bytes from 32 (r % 2) on, and bits 4 and 5 in bits 2r, 2r + 1.
+  std::uint8_t low_bits[128];
+  std::uint8_t high_bits[64];
+  std::int8_t scales[16];
+  StoredF16 scale;
+
+  void Decode(float* out) const {
+    for (std::size_t g = 0; g < 8; ++g) {
+      const std::size_t half = g / 4;
+      const std::size_t r = g % 4;
+      for (std::size_t j = 0; j < kGroup; ++j) {
+        const int low = (low_bits[half * 64 + r % 2 * kGroup + j] >> (r / 2 * 4)) & 15;
+        const int high = (high_bits[half * kGroup + j] >> (2 * r)) & 3;
+        const float d = scale.Value() * static_cast<float>(scales[2 * g + j / 16]);
+        out[g * kGroup + j] = static_cast<float>((low | high << 4) - 32) * d;
+      }
+    }
+  }
+};
+static_assert(sizeof(Block<Encoding::kQ6_K>) == BlockBytes(Encoding::kQ6_K));
+
+}  // namespace gemmule
