@@ -90,7 +90,8 @@ Floats RunProducts(const Linear& linear, Products products, const Floats& x) {
 }
 
 Floats RunMatmulI8(const Bytes& weight, int bits, const py::array& row_scale, const Floats& x, float input_scale) {
-  const MatrixView w = Matrix(weight, EncodingOf("c" + std::to_string(bits)), row_scale, x);
+  const Encoding encoding = bits == 2 ? Encoding::kC2 : bits == 4 ? Encoding::kC4 : Encoding::kC8;
+  const MatrixView w = Matrix(weight, encoding, row_scale, x);
   return RunProducts({.name = {}, .weight = w, .input_scale = input_scale, .is_last = true}, Products::kInteger, x);
 }
 
