@@ -58,27 +58,28 @@ Encoding EncodingOf(const std::string& name) {
   throw ArgumentError("unknown encoding " + name);
 }
 
-// (rows,) or (rows, S) scales: float32, float16, or bfloat16 as uint16.
-ScaleView Scales(const std::optional<py::array>& scales, Encoding encoding, std::size_t rows, std::size_t cols) {
-  const std::size_t per_row = IsCoded(encoding) ? 1 : encoding == Encoding::kG4 ? cols / kGroup : 0;
-  Want((per_row > 0) == scales.has_value(), "scales: for codes and g4, and for them only");
+// float32, float16, or bfloat16 as uint16; null for none.
+ScaleView View(const std::optional<py::array>& scales) {
   if (!scales) return {};
+  Want((scales->flags() & py::array::c_style) != 0, "scales: want a contiguous array");
   const char kind = scales->dtype().kind();
   const Encoding floats = kind == 'u' ? Encoding::kBF16 : scales->itemsize() == 2 ? Encoding::kF16 : Encoding::kF32;
   Want((kind == 'u' || kind == 'f') && static_cast<std::size_t>(scales->itemsize()) == BlockBytes(floats),
        "scales: want float32, float16, or uint16 for bfloat16");
-  const auto count = static_cast<std::size_t>(scales->size());
-  Want(count == rows * per_row, "scales: want one for a row of codes, one for 32 elements of g4");
-  return {ByteView(*scales).data(), count, floats};
+  return {ByteView(*scales).data(), static_cast<std::size_t>(scales->size()), floats};
 }
+
+bool HasScales(Encoding encoding) { return IsCoded(encoding) || encoding == Encoding::kG4; }
 
 // K elements a row, so that the weight's rows have the bytes they have.
 MatrixView Matrix(const Bytes& weight, Encoding encoding, const std::optional<py::array>& scales, const Floats& x) {
   Want(weight.ndim() == 2 && x.ndim() == 2, "want weight (rows, bytes) and x (T, K)");
   Want(Dim(x, 1) % BlockElements(encoding) == 0 && RowBytes(encoding, Dim(x, 1)) == Dim(weight, 1),
        "rows do not fit K");
-  return {encoding, ByteView(weight).data(), Dim(weight, 0), Dim(x, 1),
-          Scales(scales, encoding, Dim(weight, 0), Dim(x, 1))};
+  const ScaleView view = View(scales);
+  Want(view.count == (HasScales(encoding) ? Dim(weight, 0) * (IsCoded(encoding) ? 1 : Dim(x, 1) / kGroup) : 0),
+       "scales: want one for a row of codes or 32 elements of g4, none for other encodings");
+  return {encoding, ByteView(weight).data(), Dim(weight, 0), Dim(x, 1), view};
 }
 
 Floats RunProducts(const Linear& linear, Products products, const Floats& x) {
@@ -107,15 +108,15 @@ Floats RunMatmulF32(const Bytes& weight, const std::string& encoding, const std:
   return RunProducts({.name = {}, .weight = Matrix(weight, EncodingOf(encoding), scales, x)}, Products::kFloat32, x);
 }
 
-Floats RunDecodeRow(const Bytes& row, const std::string& encoding, const std::optional<Floats>& scales, std::size_t n) {
+Floats RunDecodeRow(const Bytes& row, const std::string& encoding, const std::optional<py::array>& scales,
+                    std::size_t n) {
   const Encoding e = EncodingOf(encoding);
+  const ScaleView view = View(scales);
   Want(n % BlockElements(e) == 0 && RowBytes(e, n) == static_cast<std::size_t>(row.size()),
        "the row does not hold n elements");
-  Want((IsCoded(e) || e == Encoding::kG4) == scales.has_value() &&
-           (!scales || (scales->size() > 0 && n % Dim(*scales, 0) == 0)),
+  Want(HasScales(e) ? view.count > 0 && n % view.count == 0 : view.count == 0,
        "scales: for codes and g4 only, and a divisor of n");
   Floats y(static_cast<py::ssize_t>(n));
-  const ScaleView view = scales ? ScaleView{ByteView(*scales).data(), Dim(*scales, 0)} : ScaleView();
   DecodeRow(e, ByteView(row), view, MutableView(y));
   return y;
 }

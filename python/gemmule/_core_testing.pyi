@@ -45,7 +45,7 @@ def matmul_f32(weight: NDArray[np.uint8], encoding: str, scales: Scales | None, 
     """x (T, K) -> (T, rows), float32 products. encoding "f32" "f16" "bf16" (scales None), "c2" "c4" "c8" (scales
     (rows,)) or as for matmul_blocks_i8."""
 
-def decode_row(row: NDArray[np.uint8], encoding: str, scales: F32 | None, n: int) -> F32:
+def decode_row(row: NDArray[np.uint8], encoding: str, scales: Scales | None, n: int) -> F32:
     """One stored row -> (n,) float32; scales (S,), for codes and g4: element i uses scales[i * S // n]."""
 
 def attend(q: F32, k: F32, v: F32, element: str, k_scale: float, v_scale: float) -> F32:

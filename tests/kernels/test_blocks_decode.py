@@ -6,6 +6,7 @@ from block_formats import LAYOUTS, decode, random_rows, with_halves
 from kernel_checks import testing, unaligned
 
 from gemmule.reference.operations import pack_codes
+from gemmule.reference.safetensors import bf16_to_f32, f32_to_bf16
 
 
 def decoded(encoding: str, stored: np.ndarray) -> np.ndarray:
@@ -51,4 +52,7 @@ def test_g4(groups):
     codes = random.integers(-8, 8, (1, 32 * groups)).astype(np.int8)
     scales = random.standard_normal(groups).astype(np.float32)
     row = unaligned(pack_codes(codes, 4).view(np.uint8)[0], groups % 3)
-    assert np.array_equal(testing.decode_row(row, "g4", scales, codes.size), codes[0] * np.repeat(scales, 32))
+    brain, half = f32_to_bf16(scales), scales.astype(np.float16)
+    for stored, same in ((scales, scales), (brain, bf16_to_f32(brain)), (half, half.astype(np.float32))):
+        got = testing.decode_row(row, "g4", unaligned(stored, 1), codes.size)
+        assert np.array_equal(got, codes[0] * np.repeat(same, 32))

@@ -146,14 +146,22 @@ def test_largest_codes(target, encoding, ones):
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_tiny_activations(target, encoding):
-    """A scale that is subnormal has few bits, and the largest code must still not pass 127."""
-    c = case(encoding, 256)
-    x = (np.random.default_rng(0).integers(-190, 191, (4, 256)) * 2.0**-149).astype(np.float32)
-    x[:, ::32] = 190 * 2.0**-149
-    got = testing.matmul_blocks_i8(*c.part(ROWS), x)
+    """A scale that is subnormal has few bits: 190 / 127 of the smallest number becomes 1, and codes must end at 127."""
+    K = 256
+    c = case(encoding, K)
+    if encoding == "g4":
+        c = g4_case(c.rows.codes.astype(np.int8), np.full((ROWS, K // 32), 2.0**14, np.float32))
+    else:
+        halves = np.full((c.stored.size // LAYOUTS[encoding].size, 2), 2.0**14, np.float16)
+        stored = with_halves(encoding, c.stored.reshape(len(halves), -1), halves).reshape(ROWS, -1)
+        c = Case(encoding, stored, None, decode(encoding, stored))
+    x = np.random.default_rng(0).integers(-190, 191, (4, K))
+    x[:, ::32] = 190
+    x = (x * 2.0**-149).astype(np.float32)
     want, bound = grouped_product(c, x)
-    # Products of subnormal numbers are rounded to multiples of 2^-149: each of a lane's steps errs by one such.
-    assert_within(got, want, bound + 16 * 16 * 32640 * 2.0**-149)
+    # Each group's sum is rounded to eighths that are multiples of the smallest number.
+    smallest = K / 32 * 8 * 2.0**-149 * np.abs(c.rows.minima).max()
+    assert_within(testing.matmul_blocks_i8(*c.part(ROWS), x), want, bound + smallest)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
