@@ -40,6 +40,8 @@ struct Group {
   float scale[2];
   float min = 0.0f;  // where HasMin
 
+  // GCC for Arm cannot inline a register's constructor into one that the compiler writes, which knows no target.
+  HWY_INLINE Group() {}
   void SetScale(float both) { scale[0] = scale[1] = both; }
 };
 
