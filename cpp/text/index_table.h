@@ -52,10 +52,25 @@ class IndexTable {
     }
   }
 
-  // `index`, less than kNone, which must not be in the table.
-  void Insert(std::uint32_t hash, std::uint32_t index) {
-    if (++size_ * 2 > slots_.size()) Grow();
-    Put({hash, index});
+  // The first index that Find would look at.
+  std::uint32_t First(std::uint32_t hash) const { return slots_[hash & mask_].index; }
+  // Asks for the memory that First reads.
+  void Prefetch(std::uint32_t hash) const { __builtin_prefetch(&slots_[hash & mask_]); }
+
+  // Puts `index`, less than kNone, under `hash`, and returns kNone; changes nothing, and returns that index, where
+  // same(index) holds for one that is there.
+  template <class Same>
+  std::uint32_t Insert(std::uint32_t hash, std::uint32_t index, const Same& same) {
+    if ((size_ + 1) * 2 > slots_.size()) Grow();
+    for (std::size_t at = hash & mask_;; at = (at + 1) & mask_) {
+      Slot& slot = slots_[at];
+      if (slot.index == kNone) {
+        slot = {hash, index};
+        ++size_;
+        return kNone;
+      }
+      if (slot.hash == hash && same(slot.index)) return slot.index;
+    }
   }
 
  private:
@@ -64,18 +79,15 @@ class IndexTable {
     std::uint32_t index = kNone;
   };
 
-  void Put(Slot slot) {
-    std::size_t at = slot.hash & mask_;
-    while (slots_[at].index != kNone) at = (at + 1) & mask_;
-    slots_[at] = slot;
-  }
-
   void Grow() {
     std::vector<Slot> old(slots_.size() * 2);
     old.swap(slots_);
     mask_ = slots_.size() - 1;
     for (const Slot& slot : old) {
-      if (slot.index != kNone) Put(slot);
+      if (slot.index == kNone) continue;
+      std::size_t at = slot.hash & mask_;
+      while (slots_[at].index != kNone) at = (at + 1) & mask_;
+      slots_[at] = slot;
     }
   }
 

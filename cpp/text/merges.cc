@@ -13,8 +13,9 @@ void RankedMerges::Add(TokenId left, TokenId right, TokenId result, const Vocabu
   if (vocabulary.Kind(left) == TokenKind::kByte || vocabulary.Kind(right) == TokenKind::kByte) {
     throw UnsupportedError("a merge of byte tokens", "Use the tokenizer published with a Gemma checkpoint.", where());
   }
-  if (Find(left, right) != IndexTable::kNone) throw FormatError("a merge stands twice", where());
-  table_.Insert(HashOf(left, right), static_cast<std::uint32_t>(merges_.size()));
+  const auto rank = static_cast<std::uint32_t>(merges_.size());
+  const std::uint32_t twin = table_.Insert(HashOf(left, right), rank, Is(left, right));
+  if (twin != IndexTable::kNone) throw FormatError("a merge stands twice", where());
   merges_.push_back({left, right, result});
 }
 

@@ -43,10 +43,11 @@ class RankedMerges {
   std::uint32_t HashOf(TokenId left, TokenId right) const {
     return Hash(static_cast<std::uint64_t>(left) << 32 | static_cast<std::uint64_t>(right), seed_);
   }
-  std::uint32_t Find(TokenId left, TokenId right) const {
-    return table_.Find(HashOf(left, right),
-                       [&](std::uint32_t i) { return merges_[i].left == left && merges_[i].right == right; });
+  // Whether a merge's index is that of a pair.
+  auto Is(TokenId left, TokenId right) const {
+    return [this, left, right](std::uint32_t i) { return merges_[i].left == left && merges_[i].right == right; };
   }
+  std::uint32_t Find(TokenId left, TokenId right) const { return table_.Find(HashOf(left, right), Is(left, right)); }
 
   std::vector<Pair> merges_;  // by rank
   IndexTable table_;

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "formats/json.h"
+#include "text/merge_list.h"
 
 namespace gemmule {
 namespace {
@@ -15,26 +16,28 @@ constexpr std::string_view kControl[] = {
     "<eos>",        "<turn|>",          "<|channel>",       "<channel|>", "<|tool_call>",
     "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>",
 };
-constexpr std::string_view kText = "</s>";
+constexpr std::string_view kText = "</s>";  // an HTML tag, though other models end with it
+constexpr std::int32_t kUserDefinedType = 4;
 constexpr std::string_view kEnds[] = {"<eos>", "<turn|>", "<|tool_response>", "<end_of_turn>"};
 
 TokenKind KindOf(const GgufTokenizer& gguf, std::size_t id, TokenKind by_text) {
   const std::string_view text = gguf.tokens[id];
   if (std::find(std::begin(kControl), std::end(kControl), text) != std::end(kControl)) return TokenKind::kControl;
-  if (text == kText) return TokenKind::kNormal;
-  switch (gguf.token_types[id]) {
+  const std::int32_t type = gguf.token_types[id];
+  if (text == kText && (gguf.model == "gemma4" || type != kUserDefinedType)) return TokenKind::kNormal;
+  switch (type) {
     case 1:  // normal
     case 5:  // unused
     case 6:  // byte
       return by_text;
     case 2:  // unknown
     case 3: return TokenKind::kControl;
-    case 4: return TokenKind::kUserDefined;
+    case kUserDefinedType: return TokenKind::kUserDefined;
     default:
       throw FormatError("an unknown type of token", {.file = gguf.file,
                                                      .tensor = "tokenizer.ggml.token_type[" + std::to_string(id) + "]",
                                                      .expected = "1 to 6",
-                                                     .found = std::to_string(gguf.token_types[id])});
+                                                     .found = std::to_string(type)});
   }
 }
 
@@ -59,23 +62,19 @@ Vocabulary Tokens(const GgufTokenizer& gguf) {
 }
 
 RankedMerges Ranked(const GgufTokenizer& gguf, const Vocabulary& vocabulary) {
-  RankedMerges merges;
+  MergeList merges(vocabulary);
   for (std::size_t i = 0; i < gguf.merges.size(); ++i) {
     const std::string_view text = gguf.merges[i];
-    const std::size_t space = text.find(' ', 1);  // a token may begin with one
-    const bool two = !text.empty() && space != std::string_view::npos;
-    const TokenId left = two ? vocabulary.Find(text.substr(0, space)) : kNoToken;
-    const TokenId right = two ? vocabulary.Find(text.substr(space + 1)) : kNoToken;
-    if (left == kNoToken || right == kNoToken) {
+    const std::size_t space = text.empty() ? std::string_view::npos : text.find(' ', 1);  // a token may begin with one
+    if (space == std::string_view::npos) {
       throw FormatError("not a merge", {.file = gguf.file,
                                         .tensor = "tokenizer.ggml.merges[" + std::to_string(i) + "]",
                                         .expected = "two tokens with a space between",
                                         .found = Quoted(text)});
     }
-    const TokenId result = vocabulary.Find(std::string(text.substr(0, space)).append(text.substr(space + 1)));
-    if (result != kNoToken) merges.Add(left, right, result, vocabulary);
+    merges.Add(text.substr(0, space), text.substr(space + 1));
   }
-  return merges;
+  return merges.Finish();
 }
 
 ScoredMerges Scored(const GgufTokenizer& gguf) {

@@ -11,6 +11,7 @@
 #include "formats/json.h"
 #include "formats/mapped_file.h"
 #include "formats/stand_in.h"
+#include "text/merge_list.h"
 
 namespace gemmule {
 namespace {
@@ -123,7 +124,8 @@ class Reading {
       for (std::size_t i = 0; i < added->Array().size(); ++i) Added(added->Child(i));
     }
     vocabulary_.Finish();
-    return Tokenizer(std::move(vocabulary_), std::move(merges_));
+    RankedMerges merges = merges_.Finish();
+    return Tokenizer(std::move(vocabulary_), std::move(merges));
   }
 
  private:
@@ -160,14 +162,16 @@ class Reading {
 
   // ["a", "b"]
   void SplitMerge(JsonReader& reader) {
-    TokenId parts[2] = {kNoToken, kNoToken};
     std::size_t count = 0;
     reader.Array([&] {
       if (count == 2) reader.Fail("a merge of more than two tokens", "two tokens");
-      parts[count++] = Known(reader, reader.String());
+      if (count++ == 0) {
+        left_ = reader.String();
+      } else {
+        merges_.Add(left_, reader.String());
+      }
     });
     if (count != 2) reader.Fail("a merge of fewer than two tokens", "two tokens", std::to_string(count));
-    Merge(parts[0], parts[1]);
   }
 
   // "a b", as older files have it
@@ -177,20 +181,7 @@ class Reading {
     if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
       reader.Fail("not a merge", "two tokens with a space between", Quoted(text));
     }
-    Merge(Known(reader, text.substr(0, space)), Known(reader, text.substr(space + 1)));
-  }
-
-  TokenId Known(const JsonReader& reader, std::string_view text) const {
-    const TokenId id = vocabulary_.Find(text);
-    if (id == kNoToken) reader.Fail("a merge of a token that is not in the vocabulary", "a token", Quoted(text));
-    return id;
-  }
-
-  void Merge(TokenId left, TokenId right) {
-    joined_.assign(vocabulary_.Text(left));
-    joined_.append(vocabulary_.Text(right));
-    const TokenId result = vocabulary_.Find(joined_);
-    if (result != kNoToken) merges_.Add(left, right, result, vocabulary_);
+    merges_.Add(text.substr(0, space), text.substr(space + 1));
   }
 
   void Added(const JsonCursor& token) {
@@ -216,8 +207,8 @@ class Reading {
   JsonReader reader_;
   std::optional<JsonReader> late_merges_;  // where they stand before the vocabulary
   Vocabulary vocabulary_;
-  RankedMerges merges_;
-  std::string joined_;
+  MergeList merges_{vocabulary_};
+  std::string left_;  // token of a merge
   const std::string& file_;
 };
 

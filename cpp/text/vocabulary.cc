@@ -60,8 +60,8 @@ void Vocabulary::Add(std::int64_t id, std::string_view text) {
   if (text.size() > std::numeric_limits<std::uint32_t>::max() - pool_.size()) {
     fail("the tokens have too much text", "under 4 GiB", "more");
   }
-  const std::uint32_t hash = Hash(text, seed_);
-  const std::uint32_t twin = table_.Find(hash, [&](std::uint32_t i) { return Text(Id(i)) == text; });
+  const std::uint32_t twin = table_.Insert(HashOf(text), static_cast<std::uint32_t>(index),
+                                           [&](std::uint32_t i) { return Text(Id(i)) == text; });
   if (twin != IndexTable::kNone) {
     fail("two tokens have the same text", "each text once",
          "ids " + std::to_string(twin) + " and " + std::to_string(id));
@@ -70,7 +70,6 @@ void Vocabulary::Add(std::int64_t id, std::string_view text) {
   const TokenKind kind = ByteNamed(text) < 0 ? TokenKind::kNormal : TokenKind::kByte;
   entries_[index] = {static_cast<std::uint32_t>(pool_.size()), static_cast<std::uint32_t>(text.size()), kind};
   pool_.append(text);
-  table_.Insert(hash, static_cast<std::uint32_t>(index));
 }
 
 void Vocabulary::Finish() {
