@@ -23,7 +23,9 @@ LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
 
 def entries(count: int, rng: random.Random) -> list[str]:
     """Special tokens, bytes, single characters, then joins of two earlier entries: words, with "▁" only in front."""
-    base = [chr(code) for span in ((0x21, 0x7F), (0xC0, 0x250), (0x391, 0x450), (0x4E00, 0x6E00)) for code in range(*span)]
+    base = [
+        chr(code) for span in ((0x21, 0x7F), (0xC0, 0x250), (0x391, 0x450), (0x4E00, 0x6E00)) for code in range(*span)
+    ]
     tokens = dict.fromkeys(SPECIAL + [f"<0x{byte:02X}>" for byte in range(256)] + ["\n", SPACE_MARK])
     pieces = list(LETTERS)  # what words are made of
     while len(tokens) + len(base) < count:
@@ -132,8 +134,10 @@ def _time(folder: Path, text_file: Path) -> None:
     start = time.perf_counter()
     tokenizer = gemmule.Tokenizer.from_pretrained(folder)
     opened = time.perf_counter() - start
-    print(f"open: {opened * 1000:.0f} ms; resident {resident('VmRSS') - before:.0f} MiB, "
-          f"at most {resident('VmHWM') - before:.0f} MiB")
+    print(
+        f"open: {opened * 1000:.0f} ms; resident {resident('VmRSS') - before:.0f} MiB, "
+        f"at most {resident('VmHWM') - before:.0f} MiB"
+    )
     seconds = []
     for _ in range(7):
         start = time.process_time()
@@ -141,8 +145,10 @@ def _time(folder: Path, text_file: Path) -> None:
         seconds.append(time.process_time() - start)
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
     megabytes = len(text.encode()) / 1e6
-    print(f"encode: {megabytes / statistics.median(seconds):.1f} MB/s (best {megabytes / min(seconds):.1f}), "
-          f"{len(ids)} tokens of {megabytes:.1f} MB")
+    print(
+        f"encode: {megabytes / statistics.median(seconds):.1f} MB/s (best {megabytes / min(seconds):.1f}), "
+        f"{len(ids)} tokens of {megabytes:.1f} MB"
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ py::str Decode(const Tokenizer& tokenizer, const Tokens& tokens, bool skip_speci
 
 py::list Split(const Tokenizer& tokenizer, const py::bytes& text) {
   py::list pieces;
-  for (const Tokenizer::Piece& piece : tokenizer.Split(std::string_view(text))) {
+  for (const Tokenizer::Piece& piece : tokenizer.Split(std::string_view(text), ControlTokens::kParse)) {
     pieces.append(py::make_tuple(py::str(piece.text.data(), piece.text.size()),
                                  piece.id == kNoToken ? py::object(py::none()) : py::int_(piece.id)));
   }

@@ -120,7 +120,7 @@ std::variant<std::int64_t, double> JsonReader::Number() {
 }
 
 std::int64_t JsonReader::Int() {
-  Next();
+  Want(Next() == '-' || IsDigit(Peek()), "an integer");
   const std::size_t start = at_;
   const auto number = Number();
   if (const auto* whole = std::get_if<std::int64_t>(&number)) return *whole;

@@ -39,24 +39,29 @@ void MergeList::AddBatch() {
   };
   for_hashes([&](std::uint32_t hash) { vocabulary_.PrefetchEntry(hash); });
   for_hashes([&](std::uint32_t hash) { vocabulary_.PrefetchText(hash); });
+  std::array<RankedMerges::Pair, kBatch> merges;
+  std::size_t count = 0;
   for (const Pair& pair : pairs) {
     const std::string_view joined = std::string_view(texts_).substr(pair.begin, pair.end - pair.begin);
     const std::size_t left_bytes = pair.middle - pair.begin;
-    const TokenId left = Known(joined.substr(0, left_bytes), pair.left_hash, done_);
-    const TokenId right = Known(joined.substr(left_bytes), pair.right_hash, done_);
+    const TokenId left = Known(joined.substr(0, left_bytes), pair.left_hash);
+    const TokenId right = Known(joined.substr(left_bytes), pair.right_hash);
     const TokenId result = vocabulary_.Find(joined, pair.joined_hash);
-    if (result != kNoToken) merges_.Add(left, right, result, vocabulary_);
     ++done_;
+    if (result == kNoToken) continue;
+    merges[count++] = {left, right, result};
+    merges_.Prefetch(left, right);
   }
+  for (std::size_t i = 0; i < count; ++i) merges_.Add(merges[i], vocabulary_);
   waiting_ = 0;
   texts_.clear();
 }
 
-TokenId MergeList::Known(std::string_view text, std::uint32_t hash, std::size_t place) const {
+TokenId MergeList::Known(std::string_view text, std::uint32_t hash) const {
   const TokenId id = vocabulary_.Find(text, hash);
   if (id != kNoToken) return id;
   throw FormatError("a merge of a token that is not in the vocabulary", {.file = vocabulary_.file(),
-                                                                         .tensor = "merge " + std::to_string(place),
+                                                                         .tensor = "merge " + std::to_string(done_),
                                                                          .expected = "a token",
                                                                          .found = Quoted(text)});
 }

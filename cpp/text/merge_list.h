@@ -33,7 +33,7 @@ class MergeList {
   };
 
   void AddBatch();
-  TokenId Known(std::string_view text, std::uint32_t hash, std::size_t place) const;
+  TokenId Known(std::string_view text, std::uint32_t hash) const;
 
   const Vocabulary& vocabulary_;
   RankedMerges merges_;

@@ -25,8 +25,14 @@ struct Merge {
 // Byte-pair encoding by rank, as tokenizer.json lists it: (left, right) pairs, first pair first.
 class RankedMerges {
  public:
+  struct Pair {
+    TokenId left, right, result;
+  };
+
   // Throws FormatError where the pair is already there, UnsupportedError for a byte token: those are made last.
-  void Add(TokenId left, TokenId right, TokenId result, const Vocabulary& vocabulary);
+  void Add(const Pair& pair, const Vocabulary& vocabulary);
+  // Asks for the memory that Add will need.
+  void Prefetch(TokenId left, TokenId right) const { table_.Prefetch(HashOf(left, right)); }
 
   std::optional<Merge> Of(const Vocabulary&, const Part& left, const Part& right) const {
     if (left.id == kNoToken || right.id == kNoToken) return std::nullopt;
@@ -36,10 +42,6 @@ class RankedMerges {
   }
 
  private:
-  struct Pair {
-    TokenId left, right, result;
-  };
-
   std::uint32_t HashOf(TokenId left, TokenId right) const {
     return Hash(static_cast<std::uint64_t>(left) << 32 | static_cast<std::uint64_t>(right), seed_);
   }

@@ -71,10 +71,7 @@ class TextOfTokens {
 }  // namespace
 
 Tokenizer::Tokenizer(Vocabulary vocabulary, Rule rule)
-    : vocabulary_(std::move(vocabulary)),
-      rule_(std::move(rule)),
-      added_(vocabulary_, Added(vocabulary_)),
-      user_defined_(vocabulary_, vocabulary_.OfKind(TokenKind::kUserDefined)) {
+    : vocabulary_(std::move(vocabulary)), rule_(std::move(rule)), added_(vocabulary_, Added(vocabulary_)) {
   for (std::size_t i = 0; i < vocabulary_.size(); ++i) breaks_.Add(vocabulary_.Text(static_cast<TokenId>(i)));
 }
 
@@ -87,7 +84,7 @@ std::optional<std::vector<TokenId>> Tokenizer::Encode(std::string_view text, Con
     WordMerger<R> merger(vocabulary_, rule);
     std::size_t since_stop = 0;  // bytes
     bool stopped = false;
-    for (const Piece& piece : SplitAt(control == ControlTokens::kParse ? added_ : user_defined_, text)) {
+    for (const Piece& piece : Split(text, control)) {
       if (piece.id != kNoToken) {
         ids.push_back(piece.id);
         continue;
@@ -108,15 +105,17 @@ std::optional<std::vector<TokenId>> Tokenizer::Encode(std::string_view text, Con
   return ids;
 }
 
-std::vector<Tokenizer::Piece> Tokenizer::SplitAt(const AddedTokens& tokens, std::string_view text) {
+std::vector<Tokenizer::Piece> Tokenizer::Split(std::string_view text, ControlTokens control) const {
   std::vector<Piece> pieces;
-  std::size_t at = 0;
-  while (const auto match = tokens.Find(text, at)) {
-    if (match->begin != at) pieces.push_back({text.substr(at, match->begin - at), kNoToken});
-    pieces.push_back({text.substr(match->begin, match->end - match->begin), match->id});
+  std::size_t begin = 0, at = 0;  // of the ordinary text, and of the search
+  while (const auto match = added_.Find(text, at)) {
     at = match->end;
+    if (control == ControlTokens::kAreText && vocabulary_.Kind(match->id) == TokenKind::kControl) continue;
+    if (match->begin != begin) pieces.push_back({text.substr(begin, match->begin - begin), kNoToken});
+    pieces.push_back({text.substr(match->begin, match->end - match->begin), match->id});
+    begin = match->end;
   }
-  if (at != text.size()) pieces.push_back({text.substr(at), kNoToken});
+  if (begin != text.size()) pieces.push_back({text.substr(begin), kNoToken});
   return pieces;
 }
 

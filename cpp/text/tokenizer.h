@@ -47,18 +47,16 @@ class Tokenizer {
   // Bytes of the text of ids one by one: a byte token has one, a control token and an unknown id none.
   std::size_t VisibleBytes(std::span<const TokenId> ids) const;
 
-  // `text` at its added tokens, control tokens among them.
-  std::vector<Piece> Split(std::string_view text) const { return SplitAt(added_, text); }
+  // `text` at its added tokens. A control token that is text is part of the piece around it, and no other added token
+  // begins inside it: so the tokenizers package has it.
+  std::vector<Piece> Split(std::string_view text, ControlTokens control) const;
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
 
  private:
-  static std::vector<Piece> SplitAt(const AddedTokens& tokens, std::string_view text);
-
   Vocabulary vocabulary_;
   Rule rule_;
   AddedTokens added_;
-  AddedTokens user_defined_;  // those of `added_` that are not control tokens
   WordBreaks breaks_;
 };
 

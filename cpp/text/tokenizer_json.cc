@@ -18,6 +18,9 @@ namespace {
 
 constexpr char kRemedy[] = "Use the tokenizer.json published with a Gemma checkpoint.";
 
+// Bytes of the file after which what was read is given back: the file is larger than all that is made of it.
+constexpr std::uint64_t kForgetBytes = std::uint64_t{1} << 22;
+
 // What a file may say of the steps that we take as Gemma does. A key that is missing is null.
 struct Step {
   const char* key;
@@ -67,7 +70,7 @@ bool Same(const JsonValue& a, const JsonValue& b) {
       a.data);
 }
 
-// The types that a step names, its own and those inside it: "Sequence, Replace, Strip".
+// What messages show of a step: the types that it names, its own and those inside it.
 std::string Types(const JsonValue& value) {
   std::string types;
   const auto add = [&](const std::string& more) {
@@ -76,7 +79,8 @@ std::string Types(const JsonValue& value) {
   if (const auto* object = std::get_if<JsonValue::Object>(&value.data)) {
     for (const JsonMember& member : *object) {
       const auto* text = std::get_if<std::string>(&member.value.data);
-      add(member.key == "type" && text ? Quoted(*text) : Types(member.value));
+      if (!text) add(Types(member.value));
+      if (text && member.key == "type") add(Quoted(*text));
     }
   } else if (const auto* array = std::get_if<JsonValue::Array>(&value.data)) {
     for (const JsonValue& element : *array) add(Types(element));
@@ -91,7 +95,8 @@ void RefuseOtherSteps(const JsonCursor& object, std::span<const Step> steps) {
     const JsonValue& value = found ? found->value() : kMissing;
     const auto is = [&](const char* json) { return Same(value, ParseJson(json, step.key)); };
     if (is(step.gemma) || (step.other && is(step.other))) continue;
-    const std::string types = Types(value);
+    const auto* text = std::get_if<std::string>(&value.data);
+    const std::string types = text ? Quoted(*text) : Types(value);
     throw UnsupportedError(
         "a tokenizer that is not Gemma's", kRemedy,
         {.file = object.file(),
@@ -106,7 +111,11 @@ void RefuseOtherSteps(const JsonCursor& object, std::span<const Step> steps) {
 
 class Reading {
  public:
-  Reading(std::string_view text, const std::string& file) : reader_(text, file), vocabulary_(file), file_(file) {}
+  explicit Reading(const MappedFile& file)
+      : map_(file),
+        reader_({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, file.path()),
+        vocabulary_(file.path()),
+        file_(file.path()) {}
 
   Tokenizer Run() {
     const JsonValue root = ReadJsonObject(reader_, [&](const std::string& key) {
@@ -151,7 +160,12 @@ class Reading {
   }
 
   void Merges(JsonReader& reader) {
+    std::uint64_t forget = kForgetBytes;
     reader.Array([&] {
+      if (reader.offset() > forget) {
+        map_.ForgetPages(reader.offset());
+        forget = reader.offset() + kForgetBytes;
+      }
       if (reader.Next() == '"') {
         JoinedMerge(reader);
       } else {
@@ -204,6 +218,7 @@ class Reading {
                         special && special->Bool() ? TokenKind::kControl : TokenKind::kUserDefined);
   }
 
+  const MappedFile& map_;
   JsonReader reader_;
   std::optional<JsonReader> late_merges_;  // where they stand before the vocabulary
   Vocabulary vocabulary_;
@@ -217,7 +232,7 @@ class Reading {
 Tokenizer ReadTokenizerJson(const std::string& path) {
   const MappedFile file = MappedFile::Open(path);
   RefuseStandIn(file);
-  return Reading({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path).Run();
+  return Reading(file).Run();
 }
 
 }  // namespace gemmule

@@ -14,6 +14,7 @@ from .errors import ArgumentError, UnsupportedError
 from .messages import Message, Shield, check, plain
 from .template import ChatTemplate
 
+
 class Tokenizer:
     """A checkpoint's tokenizer. Immutable; threads may share it.
 
