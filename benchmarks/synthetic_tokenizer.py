@@ -1,18 +1,13 @@
-"""Writes a tokenizer.json of Gemma's size, made of nothing: 262,144 entries, about as many merges as Gemma's 514,906.
+"""A tokenizer.json of Gemma's size, made of nothing, and a text that it encodes well.
 
-    python benchmarks/synthetic_tokenizer.py FOLDER
-
-It is written with indentation, as the published files are (some 30 MB), and with the tokenizer.json a small text that
-it encodes well, text.txt. `--time` opens it afterwards and prints what that took.
+Entries are single characters and joins of two earlier entries; a merge is every way to make an entry of two others. The
+file is written with indentation, as the published ones are (some 30 MB).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
-import statistics
-import time
 from pathlib import Path
 
 ENTRIES = 262_144
@@ -108,48 +103,3 @@ def write(folder: Path, count: int = ENTRIES) -> Path:
         size += len(word.encode())
     (folder / "text.txt").write_text("".join(text))
     return folder
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--time", action="store_true", help="open it and encode text.txt")
-    parser.add_argument("--text", type=Path, help="encode this text instead")
-    arguments = parser.parse_args()
-    if not (arguments.folder / "tokenizer.json").is_file():
-        write(arguments.folder)
-    if arguments.time:
-        _time(arguments.folder, arguments.text or arguments.folder / "text.txt")
-
-
-def _time(folder: Path, text_file: Path) -> None:
-    import gemmule
-
-    def resident(name: str) -> float:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split(name + ":")[1].split()[0]) / 1024  # MiB
-
-    text = text_file.read_text()
-    before = resident("VmRSS")
-    start = time.perf_counter()
-    tokenizer = gemmule.Tokenizer.from_pretrained(folder)
-    opened = time.perf_counter() - start
-    print(
-        f"open: {opened * 1000:.0f} ms; resident {resident('VmRSS') - before:.0f} MiB, "
-        f"at most {resident('VmHWM') - before:.0f} MiB"
-    )
-    seconds = []
-    for _ in range(7):
-        start = time.process_time()
-        ids = tokenizer.encode(text)
-        seconds.append(time.process_time() - start)
-    assert tokenizer.decode(ids, skip_special_tokens=True) == text
-    megabytes = len(text.encode()) / 1e6
-    print(
-        f"encode: {megabytes / statistics.median(seconds):.1f} MB/s (best {megabytes / min(seconds):.1f}), "
-        f"{len(ids)} tokens of {megabytes:.1f} MB"
-    )
-
-
-if __name__ == "__main__":
-    main()

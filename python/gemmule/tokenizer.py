@@ -155,7 +155,8 @@ class Tokenizer:
         )
 
     def _encode(self, text: str, parse_special: bool) -> list[int]:
-        return self._core.encode(_utf8(text), parse_special).tolist()
+        ids: list[int] = self._core.encode(_utf8(text), parse_special).tolist()
+        return ids
 
     def _named(self, config: dict[str, Any], name: str) -> tuple[str | None, int | None]:
         """The special token `name`: as the configuration says, else as Gemma spells it."""
