@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 from safetensors import safe_open
 
 import gemmule
@@ -144,3 +145,21 @@ def test_e2b_has_the_published_sizes(e2b_checkpoint):
     assert megabytes("embed_tokens_per_layer.") == pytest.approx(1174.41, abs=0.01)
     # Text without the per-layer embedding, one of the two copies of the vocabulary.
     assert sum(tensor.bytes_per_token for tensor in tensors.values()) == pytest.approx(795.7e6, rel=1e-3)
+
+
+def test_tokenizer_speed(tmp_path):
+    """And the vocabulary that it makes is one on which the tokenizers package agrees with ours."""
+    report = tmp_path / "report.json"
+    command = [sys.executable, str(FOLDER / "tokenizer_speed.py"), "--entries", "20000", "--repeat", "1"]
+    done = subprocess.run(
+        [*command, "--folder", str(tmp_path), "--json", str(report)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(report.read_text())
+    assert measured["entries"] == 20000
+    assert measured["encode_bytes_per_second"]["median"] > 0
+    text = (tmp_path / "text.txt").read_text()[:100_000]
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    ids = gemmule.Tokenizer.from_pretrained(tmp_path).encode(text, add_special_tokens=False)
+    assert ids == library.encode(text).ids
+    assert len(ids) < len(text) / 4

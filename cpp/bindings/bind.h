@@ -24,6 +24,7 @@ void BindErrors(py::module_& module);
 void BindModel(py::module_& module);
 void BindDecoder(py::module_& module);
 void BindSampler(py::module_& module);
+void BindTokenizer(py::module_& module, py::module_& testing);
 void BindTesting(py::module_& module);
 
 // The ids of a (T,) array. Throws ArgumentError for another shape.

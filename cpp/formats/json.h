@@ -12,6 +12,8 @@
 #include <variant>
 #include <vector>
 
+#include "formats/json_reader.h"
+
 namespace gemmule {
 
 struct JsonMember;
@@ -35,6 +37,27 @@ struct JsonMember {
 
 // Parses `text`, which starts `offset` bytes into `file` (the name for messages). Throws FormatError.
 JsonValue ParseJson(std::string_view text, const std::string& file, std::uint64_t offset = 0);
+
+// The next value of `reader` as a tree.
+JsonValue ReadJsonValue(JsonReader& reader);
+
+// Throws FormatError where a key stands twice. `offset`: the object's, in bytes from the file's start.
+void RefuseDuplicateKeys(const JsonValue::Object& members, const std::string& file, std::uint64_t offset);
+
+// The next value of `reader`, an object, as a tree: value_of(key) reads each member's value and returns its tree.
+template <class ValueOf>
+JsonValue ReadJsonObject(JsonReader& reader, const ValueOf& value_of) {
+  reader.Next();
+  const std::uint64_t offset = reader.offset();
+  JsonValue::Object members;
+  reader.Object([&](std::string_view key) {
+    JsonMember member{std::string(key), {}};
+    member.value = value_of(member.key);
+    members.push_back(std::move(member));
+  });
+  RefuseDuplicateKeys(members, reader.file(), offset);
+  return {std::move(members), offset};
+}
 
 // Parses a whole file. A download that left a Git LFS pointer or an HTML page in its place is named as such.
 JsonValue ReadJsonFile(const std::string& path);

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <system_error>
@@ -67,6 +68,10 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 MappedFile::~MappedFile() {
   if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
   if (descriptor_ >= 0) close(descriptor_);
+}
+
+void MappedFile::ForgetPages(std::uint64_t end) const noexcept {
+  madvise(const_cast<std::byte*>(bytes_.data()), std::min<std::uint64_t>(end, size()), MADV_DONTNEED);
 }
 
 void MappedFile::PreadExact(std::uint64_t offset, std::span<std::byte> out) const {

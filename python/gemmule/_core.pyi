@@ -81,3 +81,35 @@ class Sampler:
 
 def log_probability(logits: NDArray[np.float32], token: int) -> float:
     """ln softmax(logits)[token], nats."""
+
+@final
+class Tokenizer:
+    """Text to token ids and back. Immutable, shared by threads."""
+
+    @staticmethod
+    def open(path: str) -> Tokenizer:
+        """A tokenizer.json. Releases the GIL."""
+    @property
+    def size(self) -> int:
+        """Number of entries V; ids are 0..V-1."""
+    @property
+    def control_tokens(self) -> list[int]: ...
+    @property
+    def end_tokens(self) -> list[int]:
+        """Those that end an answer in every Gemma model, of those there are."""
+    def encode(self, text: bytes, parse_special: bool) -> NDArray[np.int32]:
+        """UTF-8 -> ids (T,). Control tokens that the text spells become their ids, or stay text. Releases the GIL and
+        asks for signals."""
+    def decode(self, ids: NDArray[np.int32], skip_special_tokens: bool) -> str:
+        """ids (T,), those without an entry left out. Releases the GIL."""
+    def split(self, text: bytes) -> list[tuple[str, int | None]]:
+        """The text at its added tokens, control tokens among them: (piece, id), None for what is ordinary text."""
+    def find(self, text: str) -> int | None:
+        """The id of an entry."""
+    def token(self, id: int) -> str | None:
+        """The text of an entry, with U+2581 for a space."""
+    def is_visible(self, id: int) -> bool:
+        """Whether it is in the vocabulary and no control token."""
+    def is_byte(self, id: int) -> bool: ...
+    def visible_bytes(self, ids: NDArray[np.int32]) -> int:
+        """UTF-8 bytes of the text of each of ids (T,) summed: 1 for a byte token, 0 for control tokens."""

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._core import Model
+from ._core import Model, Tokenizer
 
 F32 = NDArray[np.float32]
 Scales = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint16]  # uint16: bfloat16
@@ -67,3 +67,14 @@ def parse_json(text: bytes) -> Any:
 
 def safetensors(path: str) -> list[tuple[str, str, tuple[int, ...], int]]:
     """(name, dtype, shape, byte length) of each tensor of one file, in the file's order."""
+
+def tokenizer(
+    *,
+    model: str,
+    tokens: list[bytes],
+    scores: list[float],
+    token_types: list[int],
+    merges: list[bytes],
+    add_space_prefix: bool = False,
+) -> Tokenizer:
+    """The tokenizer of a GGUF file with these arrays. model "gemma4" (by merges) | "llama" (by scores)."""

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tokenizers
+import numpy as np
 
-from . import arguments, checkpoint
-from .errors import ArgumentError, FormatError, UnsupportedError
+from . import _core, arguments, checkpoint
+from .errors import ArgumentError, UnsupportedError
 from .messages import Message, Shield, check, plain
 from .template import ChatTemplate
-
-# Steps of a decoder under which the text of ids is the text of its parts joined, but for runs of byte tokens.
-_DECODER_STEPS = {"Replace", "ByteFallback", "Fuse"}
-
-_BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
 
 
 class Tokenizer:
@@ -34,29 +26,13 @@ class Tokenizer:
     """
 
     def __init__(self, folder: Path, *, trust_template: bool = False) -> None:
-        file = checkpoint.require_file(folder / "tokenizer.json")
-        try:
-            self._library = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises this very class
-            raise FormatError(
-                f"{file}: not a tokenizer: {error}", remedy="Download the file again.", file=str(file)
-            ) from None
-        _check_decoder(self._library, file)
-        # Special tokens are found here, by one expression, so that the library never changes its state while threads
-        # share it. To the library every text is ordinary.
-        self._library.encode_special_tokens = True
-        added = self._library.get_added_tokens_decoder()
-        self._special = {token.content: id for id, token in added.items() if token.special}
-        self._special_ids = frozenset(self._special.values())
-        longest_first = sorted(self._special, key=len, reverse=True)
-        self._split_special = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")").split
-
+        self._core = _core.Tokenizer.open(str(checkpoint.require_file(folder / "tokenizer.json")))
         config = checkpoint.read_json(folder / "tokenizer_config.json")
         self.bos_token, self.bos_token_id = self._named(config, "bos")
         self.eos_token, self.eos_token_id = self._named(config, "eos")
         self.pad_token, self.pad_token_id = self._named(config, "pad")
         self.unk_token, self.unk_token_id = self._named(config, "unk")
-        self.vocab_size: int = self._library.get_vocab_size()
+        self.vocab_size = self._core.size
         self._template = ChatTemplate.find(folder, trusted=trust_template)
         self._folder = folder
 
@@ -85,8 +61,7 @@ class Tokenizer:
             add_special_tokens: put BOS in front, once; a `<bos>` in the text itself is not looked at.
             parse_special: special tokens spelled in the text become their ids; otherwise they stay ordinary text.
         """
-        _check_text(text)
-        ids = self._encode_parsed(text) if parse_special else self._encode_plain(text)
+        ids = self._encode(text, parse_special)
         if add_special_tokens and self.bos_token_id is not None:
             ids.insert(0, self.bos_token_id)
         return ids
@@ -96,8 +71,8 @@ class Tokenizer:
         if len(ids) == 0:
             return ""
         # A model may have more rows than the tokenizer has entries; such ids have no text.
-        numbers = arguments.token_ids(ids, 2**31).tolist()
-        return self._library.decode(numbers, skip_special_tokens=skip_special_tokens)
+        numbers = arguments.token_ids(ids, 2**31)
+        return self._core.decode(numbers, skip_special_tokens)
 
     def apply_chat_template(
         self,
@@ -131,27 +106,29 @@ class Tokenizer:
         """Token ids of a conversation, with BOS once. Control tokens come from the template alone: what people write
         is ordinary text, even where it spells one. Arguments and errors are those of `apply_chat_template`."""
         checked, described = check(messages), plain("tools", tools)
-        shield = Shield(self._special, checked, described, self.chat_template)
+        control = [token for id in self._core.control_tokens if (token := self._core.token(id)) is not None]
+        shield = Shield(control, checked, described, self.chat_template)
         rendered = self._render(
             shield.put_messages(checked), add_generation_prompt, shield.put(described), enable_thinking
         )
-        ids = self._encode_parsed(rendered, shield)
+        ids: list[int] = []
+        for piece, id in self._core.split(rendered.encode()):
+            ids += self._encode(shield.lift(piece), parse_special=False) if id is None else [id]
         if self.bos_token_id is not None and ids[:1] != [self.bos_token_id]:
             ids.insert(0, self.bos_token_id)
         return ids
 
     def has_text(self, id: int) -> bool:
         """Whether `decode` with skip_special_tokens=True looks at `id`: not at control tokens, nor at ids it lacks."""
-        return id not in self._special_ids and self._library.id_to_token(id) is not None
+        return self._core.is_visible(id)
 
     def is_byte(self, id: int) -> bool:
         """Whether `id` stands for one byte of a character, not for text of its own."""
-        token = self._library.id_to_token(id)
-        return token is not None and _BYTE_TOKEN.fullmatch(token) is not None
+        return self._core.is_byte(id)
 
     def byte_length(self, ids: Sequence[int]) -> int:
         """UTF-8 bytes of the text of `ids`; special tokens have none, a byte token has one."""
-        return sum(count * self._token_bytes(id) for id, count in Counter(ids).items())
+        return self._core.visible_bytes(np.asarray(ids, np.int32))
 
     def need_template(self) -> ChatTemplate:
         """The chat template. Raises UnsupportedError where there is none."""
@@ -162,9 +139,6 @@ class Tokenizer:
                 file=str(self._folder),
             )
         return self._template
-
-    def _token_bytes(self, id: int) -> int:
-        return 1 if self.is_byte(id) else len(self._library.decode([id], skip_special_tokens=True).encode())
 
     def _render(self, messages: Any, add_generation_prompt: bool, tools: Any, enable_thinking: bool) -> str:
         return self.need_template().render(
@@ -180,35 +154,26 @@ class Tokenizer:
             }
         )
 
-    def _encode_plain(self, text: str) -> list[int]:
-        return self._library.encode(text, add_special_tokens=False).ids
-
-    def _encode_parsed(self, text: str, shield: Shield | None = None) -> list[int]:
-        ids: list[int] = []
-        pieces = self._split_special(text) if self._special else [text]
-        for place, piece in enumerate(pieces):
-            if place % 2:  # the separators that re.split keeps
-                ids.append(self._special[piece])
-            elif piece:
-                ids += self._encode_plain(shield.lift(piece) if shield else piece)
+    def _encode(self, text: str, parse_special: bool) -> list[int]:
+        ids: list[int] = self._core.encode(_utf8(text), parse_special).tolist()
         return ids
 
     def _named(self, config: dict[str, Any], name: str) -> tuple[str | None, int | None]:
         """The special token `name`: as the configuration says, else as Gemma spells it."""
         token = config.get(f"{name}_token", f"<{name}>")
         token = token.get("content") if isinstance(token, dict) else token
-        id = self._library.token_to_id(token) if isinstance(token, str) else None
+        id = self._core.find(token) if isinstance(token, str) else None
         return (None, None) if id is None else (token, id)
 
     def __repr__(self) -> str:
         return f"Tokenizer({str(self._folder)!r}, vocab_size={self.vocab_size})"
 
 
-def _check_text(text: object) -> None:
+def _utf8(text: object) -> bytes:
     if not isinstance(text, str):
         raise ArgumentError(f"text is {text!r:.80}; expected a string", expected="a string")
     try:
-        text.encode()
+        return text.encode()
     except UnicodeEncodeError as error:
         found = f"U+{ord(text[error.start]):04X}"
         raise ArgumentError(
@@ -217,17 +182,3 @@ def _check_text(text: object) -> None:
             expected="text that UTF-8 can write",
             found=found,
         ) from None
-
-
-def _check_decoder(library: tokenizers.Tokenizer, file: Path) -> None:
-    decoder = json.loads(library.decoder.__getstate__()) if library.decoder else {}
-    steps = {step["type"] for step in decoder.get("decoders", [decoder] if decoder else [])}
-    if not steps <= _DECODER_STEPS:
-        found = ", ".join(sorted(steps - _DECODER_STEPS))
-        raise UnsupportedError(
-            f"{file}: a decoder of type {found}",
-            remedy="Use the tokenizer.json published with a Gemma checkpoint.",
-            file=str(file),
-            expected=", ".join(sorted(_DECODER_STEPS)),
-            found=found,
-        )

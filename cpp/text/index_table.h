@@ -1,0 +1,99 @@
+// A hash table of indices: from hashes to places in an array that somebody else keeps.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <vector>
+
+namespace gemmule {
+
+// One number a process, so that no file can be made whose entries all collide.
+std::uint64_t HashSeed();
+
+// Both halves of the product of two numbers, folded: every bit of the result depends on every bit of both.
+inline std::uint64_t Mix(std::uint64_t a, std::uint64_t b) {
+  __extension__ using Wide = unsigned __int128;
+  const Wide product = static_cast<Wide>(a) * b;
+  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
+}
+
+inline std::uint32_t Hash(std::uint64_t number, std::uint64_t seed) {
+  return static_cast<std::uint32_t>(Mix(number ^ seed, 0x9E3779B97F4A7C15));
+}
+
+inline std::uint32_t Hash(std::string_view text, std::uint64_t seed) {
+  std::uint64_t hash = seed ^ text.size();
+  while (true) {
+    std::uint64_t word = 0;
+    if (text.size() <= sizeof(word)) {
+      std::memcpy(&word, text.data(), text.size());
+      return Hash(hash ^ word, seed);
+    }
+    std::memcpy(&word, text.data(), sizeof(word));
+    hash = Mix(hash ^ word, 0xD6E8FEB86659FD93);
+    text.remove_prefix(sizeof(word));
+  }
+}
+
+// Open addressing, at most half full. 8 bytes a slot, 16 to 32 an element.
+class IndexTable {
+ public:
+  static constexpr std::uint32_t kNone = 0xFFFFFFFF;
+
+  // The index under `hash` for which same(index) holds, kNone where there is none.
+  template <class Same>
+  std::uint32_t Find(std::uint32_t hash, const Same& same) const {
+    for (std::size_t at = hash & mask_;; at = (at + 1) & mask_) {
+      const Slot& slot = slots_[at];
+      if (slot.index == kNone) return kNone;
+      if (slot.hash == hash && same(slot.index)) return slot.index;
+    }
+  }
+
+  // The first index that Find would look at.
+  std::uint32_t First(std::uint32_t hash) const { return slots_[hash & mask_].index; }
+  // Asks for the memory that First reads.
+  void Prefetch(std::uint32_t hash) const { __builtin_prefetch(&slots_[hash & mask_]); }
+
+  // Puts `index`, less than kNone, under `hash`, and returns kNone; changes nothing, and returns that index, where
+  // same(index) holds for one that is there.
+  template <class Same>
+  std::uint32_t Insert(std::uint32_t hash, std::uint32_t index, const Same& same) {
+    if ((size_ + 1) * 2 > slots_.size()) Grow();
+    for (std::size_t at = hash & mask_;; at = (at + 1) & mask_) {
+      Slot& slot = slots_[at];
+      if (slot.index == kNone) {
+        slot = {hash, index};
+        ++size_;
+        return kNone;
+      }
+      if (slot.hash == hash && same(slot.index)) return slot.index;
+    }
+  }
+
+ private:
+  struct Slot {
+    std::uint32_t hash = 0;
+    std::uint32_t index = kNone;
+  };
+
+  void Grow() {
+    std::vector<Slot> old(slots_.size() * 2);
+    old.swap(slots_);
+    mask_ = slots_.size() - 1;
+    for (const Slot& slot : old) {
+      if (slot.index == kNone) continue;
+      std::size_t at = slot.hash & mask_;
+      while (slots_[at].index != kNone) at = (at + 1) & mask_;
+      slots_[at] = slot;
+    }
+  }
+
+  std::vector<Slot> slots_ = std::vector<Slot>(16);
+  std::size_t mask_ = 15;
+  std::size_t size_ = 0;
+};
+
+}  // namespace gemmule
