@@ -52,8 +52,7 @@ Floats Changed(const Floats& x, const Operation& operation) {
 }
 
 Encoding EncodingOf(const std::string& name) {
-  for (const Encoding e :
-       {Encoding::kF32, Encoding::kF16, Encoding::kBF16, Encoding::kC2, Encoding::kC4, Encoding::kC8}) {
+  for (const Encoding e : kEncodings) {
     if (Name(e) == name) return e;
   }
   throw ArgumentError("unknown encoding " + name);

@@ -100,7 +100,7 @@ Encoding TensorTable::CheckMatrix(const TensorView& tensor, std::size_t rows, st
     WrongShape(tensor, "I8 " + ShapeText({rows, cols}));
   }
   for (const Encoding encoding : {Encoding::kC4, Encoding::kC2}) {
-    const std::size_t per_byte = 8 / Bits(encoding);
+    const std::size_t per_byte = BlockElements(encoding);
     if (cols % per_byte == 0 && tensor.shape == std::vector<std::uint64_t>{rows, cols / per_byte}) return encoding;
   }
   WrongShape(tensor, "U8 for shape " + ShapeText({rows, cols}) + ": two elements a byte (4 bits) or four (2 bits)");

@@ -120,8 +120,7 @@ void Attend(const KvView& kv, std::size_t kv_head, std::size_t first, std::size_
     case Encoding::kBF16: return AttendEncoded<Encoding::kBF16>(kv, kv_head, first, last, q, out, e);
     case Encoding::kC8: return AttendEncoded<Encoding::kC8>(kv, kv_head, first, last, q, out, e);
     case Encoding::kC4: return AttendEncoded<Encoding::kC4>(kv, kv_head, first, last, q, out, e);
-    case Encoding::kF16:
-    case Encoding::kC2: HWY_DASSERT(false);
+    default: HWY_DASSERT(false);
   }
 }
 

@@ -61,6 +61,7 @@ void MatmulF32(const MatrixView& w, std::size_t row_begin, std::size_t row_end, 
     case Encoding::kC2: return Rows<Encoding::kC2>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
     case Encoding::kC4: return Rows<Encoding::kC4>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
     case Encoding::kC8: return Rows<Encoding::kC8>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
+    default: HWY_DASSERT(false);
   }
 }
 

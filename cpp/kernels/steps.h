@@ -14,7 +14,10 @@
 
 namespace gemmule {
 
-constexpr std::size_t Planes(Encoding encoding) { return IsCoded(encoding) ? 8 / Bits(encoding) : 1; }
+constexpr std::size_t Planes(Encoding encoding) {
+  if (encoding == Encoding::kG4) return 2;
+  return IsCoded(encoding) ? BlockElements(encoding) : 1;
+}
 
 // Floats that n elements take in step order: whole chunks.
 constexpr std::size_t StepFloats(Encoding encoding, std::size_t n) {

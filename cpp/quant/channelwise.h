@@ -17,8 +17,8 @@ namespace gemmule {
 template <Encoding kEncoding>
 struct Channelwise {
   static_assert(IsCoded(kEncoding));
-  static constexpr std::size_t kBits = Bits(kEncoding);
-  static constexpr std::size_t kPerByte = 8 / kBits;  // elements a byte holds; also the number of planes
+  static constexpr std::size_t kPerByte = BlockElements(kEncoding);  // also the number of planes
+  static constexpr std::size_t kBits = 8 / kPerByte;
   static constexpr std::int32_t kOffset = kBits == 8 ? 0 : 1 << (kBits - 1);
   static constexpr std::uint8_t kMask = static_cast<std::uint8_t>((1u << kBits) - 1);
   static constexpr std::int32_t kMin = -(1 << (kBits - 1));

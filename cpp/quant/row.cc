@@ -56,6 +56,7 @@ void DecodeRow(Encoding encoding, std::span<const std::byte> row, std::span<cons
     case Encoding::kC2: DecodeCodes<Encoding::kC2>(row.data(), scales, out); break;
     case Encoding::kC4: DecodeCodes<Encoding::kC4>(row.data(), scales, out); break;
     case Encoding::kC8: DecodeCodes<Encoding::kC8>(row.data(), scales, out); break;
+    default: break;
   }
 }
 
@@ -79,8 +80,7 @@ void EncodeRow(Encoding encoding, std::span<const float> x, float scale, std::by
         row[i / 2] = static_cast<std::byte>(low | high << 4);
       }
       break;
-    case Encoding::kF16:
-    case Encoding::kC2: break;  // no cache is kept in these
+    default: break;  // no cache is kept in the others
   }
 }
 
