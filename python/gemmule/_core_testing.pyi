@@ -61,3 +61,6 @@ def parse_json(text: bytes) -> Any:
 
 def safetensors(path: str) -> list[tuple[str, str, tuple[int, ...], int]]:
     """(name, dtype, shape, byte length) of each tensor of one file, in the file's order."""
+
+def gguf(path: str) -> tuple[list[tuple[str, str]], list[tuple[str, str, tuple[int, ...], int]]]:
+    """(key, type) of each value, sorted by key, and the tensors of one file as `safetensors` gives them."""
