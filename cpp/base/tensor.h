@@ -5,14 +5,28 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace gemmule {
 
-enum class DType { kF32, kF16, kBF16, kI8, kU8, kI32, kI64, kOther };
-
-std::string_view Name(DType dtype);
+enum class DType {
+  kF32,
+  kF16,
+  kBF16,
+  kI8,
+  kU8,
+  kI32,
+  kI64,
+  kQ4_0,  // blocks of GGUF: a row is a whole number of them
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kOther,
+};
 
 struct TensorView {
   std::string name;

@@ -1,6 +1,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "bindings/bind.h"
 #include "engine/load.h"
@@ -49,6 +50,42 @@ py::dict Info(const Checkpoint& checkpoint) {
   return info;
 }
 
+// Metadata of more elements than this (a vocabulary) stays out of Python.
+constexpr std::size_t kMostElements = 1024;
+
+// Text from a file, which nobody has checked to be UTF-8.
+py::str Text(std::string_view text) {
+  return py::reinterpret_steal<py::str>(
+      PyUnicode_DecodeUTF8(text.data(), static_cast<py::ssize_t>(text.size()), "replace"));
+}
+
+py::object ToPython(const GgufValue& value) {
+  if (value.IsArray()) {
+    py::list list;
+    if (value.type() == GgufType::kString) {
+      for (const std::string_view text : value.Strings()) list.append(Text(text));
+    } else {
+      for (std::size_t i = 0; i < value.size(); ++i) list.append(ToPython(value.Child(i)));
+    }
+    return list;
+  }
+  switch (value.type()) {
+    case GgufType::kString: return Text(value.String());
+    case GgufType::kBool: return py::bool_(value.Bool());
+    case GgufType::kF32:
+    case GgufType::kF64: return py::float_(value.Number());
+    default: return py::int_(value.Int());
+  }
+}
+
+py::dict Metadata(const Checkpoint& checkpoint) {
+  py::dict dict;
+  for (const GgufValue& value : checkpoint.metadata.values()) {
+    if (value.size() <= kMostElements) dict[py::str(value.key())] = ToPython(value);
+  }
+  return dict;
+}
+
 const char* ActivationsName(const Checkpoint& checkpoint) {
   bool scaled = false;
   ForEachLinear(checkpoint.model.weights, [&](const Linear& linear) { scaled = scaled || linear.input_scale != 0.0f; });
@@ -65,10 +102,10 @@ const char* KvName(const Checkpoint& checkpoint) {
   return "?";
 }
 
-std::shared_ptr<const Checkpoint> Load(const std::string& folder, int threads, std::size_t context,
+std::shared_ptr<const Checkpoint> Load(const std::string& path, int threads, std::size_t context,
                                        const std::string& activations, const std::string& kv) {
   const py::gil_scoped_release nogil;
-  return LoadCheckpoint(folder, {.threads = threads, .context = context, .activations = activations, .kv = kv});
+  return LoadCheckpoint(path, {.threads = threads, .context = context, .activations = activations, .kv = kv});
 }
 
 }  // namespace
@@ -77,11 +114,11 @@ void BindModel(py::module_& module) {
   py::class_<Checkpoint, std::shared_ptr<Checkpoint>>(module, "Model")
       .def_static(
           "load",
-          [](const std::string& folder, int threads, std::size_t context, const std::string& activations,
+          [](const std::string& path, int threads, std::size_t context, const std::string& activations,
              const std::string& kv) {
-            return std::const_pointer_cast<Checkpoint>(Load(folder, threads, context, activations, kv));
+            return std::const_pointer_cast<Checkpoint>(Load(path, threads, context, activations, kv));
           },
-          py::arg("folder"), py::arg("threads"), py::arg("context"), py::arg("activations"), py::arg("kv"))
+          py::arg("path"), py::arg("threads"), py::arg("context"), py::arg("activations"), py::arg("kv"))
       .def_property_readonly("vocab_size", [](const Checkpoint& c) { return c.model.config.vocab_size; })
       .def_property_readonly("hidden_size", [](const Checkpoint& c) { return c.model.config.hidden_size; })
       .def_property_readonly("num_layers", [](const Checkpoint& c) { return c.model.config.layers.size(); })
@@ -89,6 +126,8 @@ void BindModel(py::module_& module) {
       .def_property_readonly("threads", [](const Checkpoint& c) { return c.model.workers->threads(); })
       .def_property_readonly("activations", &ActivationsName)
       .def_property_readonly("kv", &KvName)
+      .def_property_readonly("metadata", &Metadata)
+      .def_property_readonly("end_tokens", [](const Checkpoint& c) { return c.end_tokens; })
       .def_property_readonly("info", &Info);
 }
 

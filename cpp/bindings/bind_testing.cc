@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "bindings/bind.h"
 #include "engine/load.h"
+#include "formats/gguf.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
 #include "kernels/attend.h"
@@ -210,10 +211,9 @@ py::object ToPython(const JsonValue& value) {
   return std::visit(Visitor(), value.data);
 }
 
-py::list ListSafetensors(const std::string& path) {
-  const MappedFile file = MappedFile::Open(path);
+py::list ListTensors(const std::vector<TensorView>& tensors) {
   py::list list;
-  for (const TensorView& tensor : ReadSafetensors(file, 0)) {
+  for (const TensorView& tensor : tensors) {
     list.append(py::make_tuple(tensor.name, tensor.dtype_name, py::tuple(py::cast(tensor.shape)), tensor.bytes.size()));
   }
   return list;
@@ -276,7 +276,17 @@ void BindTesting(py::module_& module) {
   module.def(
       "parse_json", [](const py::bytes& text) { return ToPython(ParseJson(std::string_view(text), "text")); },
       py::arg("text"));
-  module.def("safetensors", &ListSafetensors, py::arg("path"));
+  module.def("safetensors", [](const std::string& path) {
+    const MappedFile file = MappedFile::Open(path);
+    return ListTensors(ReadSafetensors(file, 0));
+  }, py::arg("path"));
+  module.def("gguf", [](const std::string& path) {
+    const MappedFile file = MappedFile::Open(path);
+    const GgufFile read = ReadGguf(file, 0);
+    py::list keys;
+    for (const GgufValue& value : read.metadata.values()) keys.append(py::make_tuple(value.key(), value.TypeName()));
+    return py::make_tuple(keys, ListTensors(read.tensors));
+  }, py::arg("path"));
 }
 
 }  // namespace gemmule

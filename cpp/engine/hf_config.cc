@@ -9,18 +9,10 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/config_rules.h"
 
 namespace gemmule {
 namespace {
-
-// Far above every Gemma 4 model, and small enough that no product of two widths and an element's size overflows.
-constexpr std::int64_t kMaxLayers = 1000;
-constexpr std::int64_t kMaxVocabulary = std::int64_t{1} << 24;
-constexpr std::int64_t kMaxWidth = std::int64_t{1} << 20;
-constexpr std::int64_t kMaxExperts = std::int64_t{1} << 12;
-constexpr std::int64_t kMaxHeads = std::int64_t{1} << 12;
-constexpr std::int64_t kMaxHeadDim = std::int64_t{1} << 14;
-constexpr std::int64_t kMaxPositions = std::int64_t{1} << 24;  // float32 holds every position up to here
 
 constexpr char kSliding[] = "sliding_attention";
 constexpr char kFull[] = "full_attention";
@@ -192,43 +184,6 @@ void ReadHeads(const JsonCursor& text, std::vector<LayerConfig>& layers) {
   }
 }
 
-void CheckHeads(const JsonCursor& text, const Config& config) {
-  const LayerConfig* first_of_type[2] = {};
-  for (std::size_t i = 0; i < config.layers.size(); ++i) {
-    const LayerConfig& layer = config.layers[i];
-    const std::string name = "layer " + std::to_string(i);
-    if (layer.head_dim % 2 != 0) {
-      text.Fail(name + ": rotary positions need pairs", "an even head_dim", std::to_string(layer.head_dim));
-    }
-    if (config.num_attention_heads % layer.num_key_value_heads != 0) {
-      text.Fail(name + ": query heads do not divide among key/value heads",
-                "num_attention_heads, " + std::to_string(config.num_attention_heads) + ", a multiple of them",
-                std::to_string(layer.num_key_value_heads) + " key/value heads");
-    }
-    // One set of rotary frequencies, and one cache that later layers share, belong to each type.
-    const LayerConfig*& first = first_of_type[layer.type == LayerType::kFull ? 1 : 0];
-    if (!first) first = &layer;
-    if (layer.head_dim != first->head_dim || layer.num_key_value_heads != first->num_key_value_heads) {
-      text.Fail(name + ": its heads differ from those of other layers of its type",
-                std::to_string(first->num_key_value_heads) + " key/value heads of " + std::to_string(first->head_dim),
-                std::to_string(layer.num_key_value_heads) + " of " + std::to_string(layer.head_dim));
-    }
-  }
-}
-
-void ShareKeysAndValues(const JsonCursor& text, std::vector<LayerConfig>& layers, std::size_t first_shared) {
-  std::optional<std::size_t> last_of_type[2];
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    std::optional<std::size_t>& last = last_of_type[layers[i].type == LayerType::kFull ? 1 : 0];
-    if (i < first_shared) last = i;
-    if (!last) {
-      text.Fail("layer " + std::to_string(i) + " shares keys and values that no layer makes",
-                "a layer of its type before layer " + std::to_string(first_shared), "none");
-    }
-    layers[i].kv_owner = i < first_shared ? i : *last;
-  }
-}
-
 RopeParameters ReadRope(const JsonCursor& rope) {
   RopeParameters parameters;
   parameters.rope_theta = CheckPositive(rope.At("rope_theta"));
@@ -280,8 +235,9 @@ void ReadLayers(const JsonCursor& text, Config& config) {
     config.layers.push_back(layer);
   }
   ReadHeads(text, config.layers);
-  CheckHeads(text, config);
-  ShareKeysAndValues(text, config.layers, first_shared);
+  const Where at{.file = text.file(), .tensor = text.path(), .offset = text.value().offset};
+  CheckHeads(config, at);
+  ShareKeysAndValues(config, at);
 }
 
 void ReadPerLayerInput(const JsonCursor& text, Config& config) {

@@ -2,12 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <string_view>
+#include <system_error>
+#include <utility>
 
 #include "base/cpu.h"
 #include "base/error.h"
+#include "engine/gguf_config.h"
+#include "engine/gguf_tensors.h"
 #include "engine/hf_config.h"
-#include "engine/tensor_table.h"
+#include "engine/hf_tensors.h"
+#include "formats/checkpoint_files.h"
+#include "formats/gguf_files.h"
 #include "kernels/attend.h"
 
 namespace gemmule {
@@ -29,13 +36,13 @@ void LoadExperts(TensorTable& tensors, const Config& config, const std::string& 
   w.post_feedforward_layernorm_2 = tensors.Vector(prefix + "post_feedforward_layernorm_2.weight", d);
 }
 
-LayerWeights LoadLayer(TensorTable& tensors, const Config& config, std::size_t i, const std::string& prefix,
-                       bool mobile) {
+LayerWeights LoadLayer(TensorTable& tensors, const Config& config, std::size_t i) {
   const LayerConfig& layer = config.layers[i];
   const std::size_t d = config.hidden_size;
   const std::size_t e = layer.head_dim;
   const std::size_t q_width = config.num_attention_heads * e;
   const std::size_t kv_width = layer.num_key_value_heads * e;
+  const std::string prefix = "layers." + std::to_string(i) + ".";
   const std::string attention = prefix + "self_attn.";
   const std::string mlp = prefix + "mlp.";
 
@@ -52,10 +59,8 @@ LayerWeights LoadLayer(TensorTable& tensors, const Config& config, std::size_t i
     w.k_proj = tensors.Matrix(attention + "k_proj", kv_width, d);
     if (layer.has_v_proj) w.v_proj = tensors.Matrix(attention + "v_proj", kv_width, d);
     w.k_norm = tensors.Vector(attention + "k_norm.weight", e);
-    if (mobile && tensors.Has(attention + "k_cache_scale")) {
-      w.k_cache_scale = tensors.Scalar(attention + "k_cache_scale");
-      w.v_cache_scale = tensors.Scalar(attention + "v_cache_scale");
-    }
+    w.k_cache_scale = tensors.CacheScale(attention + "k_cache_scale");
+    w.v_cache_scale = tensors.CacheScale(attention + "v_cache_scale");
   }
   w.o_proj = tensors.Matrix(attention + "o_proj", d, q_width);
 
@@ -74,25 +79,25 @@ LayerWeights LoadLayer(TensorTable& tensors, const Config& config, std::size_t i
   return w;
 }
 
-Weights LoadWeights(TensorTable& tensors, const Config& config, const std::string& prefix, bool mobile) {
+Weights LoadWeights(TensorTable& tensors, const Config& config) {
   const std::size_t d = config.hidden_size;
   const std::size_t v = config.vocab_size;
   Weights w;
-  w.embed_tokens = tensors.Table(prefix + "embed_tokens", v, d, static_cast<float>(std::sqrt(static_cast<double>(d))));
+  w.embed_tokens = tensors.Table("embed_tokens", v, d, static_cast<float>(std::sqrt(static_cast<double>(d))));
   if (config.HasPerLayerInput()) {
     const std::size_t p = config.hidden_size_per_layer_input;
     const std::size_t width = config.layers.size() * p;
-    w.embed_tokens_per_layer = tensors.Table(prefix + "embed_tokens_per_layer", config.vocab_size_per_layer_input,
+    w.embed_tokens_per_layer = tensors.Table("embed_tokens_per_layer", config.vocab_size_per_layer_input,
                                              width, static_cast<float>(std::sqrt(static_cast<double>(p))));
-    w.per_layer_model_projection = tensors.Matrix(prefix + "per_layer_model_projection", width, d);
-    w.per_layer_projection_norm = tensors.Vector(prefix + "per_layer_projection_norm.weight", p);
+    w.per_layer_model_projection = tensors.Matrix("per_layer_model_projection", width, d);
+    w.per_layer_projection_norm = tensors.Vector("per_layer_projection_norm.weight", p);
   }
   for (std::size_t i = 0; i < config.layers.size(); ++i) {
-    w.layers.push_back(LoadLayer(tensors, config, i, prefix + "layers." + std::to_string(i) + ".", mobile));
+    w.layers.push_back(LoadLayer(tensors, config, i));
   }
-  w.norm = tensors.Vector(prefix + "norm.weight", d);
+  w.norm = tensors.Vector("norm.weight", d);
   w.lm_head =
-      config.tie_word_embeddings ? tensors.TiedHead(prefix + "embed_tokens", v, d) : tensors.Matrix("lm_head", v, d);
+      config.tie_word_embeddings ? tensors.TiedHead("embed_tokens", v, d) : tensors.Matrix("lm_head", v, d);
   w.lm_head.is_last = w.lm_head.output_scale == 0.0f;
   return w;
 }
@@ -164,17 +169,9 @@ bool StartsWithAny(std::string_view name, const std::vector<std::string>& prefix
 }
 
 // Sorts the tensors that no one asked for into those that may be there and those we know nothing of.
-void AccountForTheRest(Checkpoint& checkpoint, const TensorTable& tensors, const std::string& prefix) {
-  std::vector<std::string> leftovers;
-  for (std::size_t i = 0; i < checkpoint.model.config.layers.size(); ++i) {
-    const std::string attention = prefix + "layers." + std::to_string(i) + ".self_attn.";
-    for (const char* name : {"k_cache_scale", "v_cache_scale"}) leftovers.push_back(attention + name);
-    if (checkpoint.model.config.layers[i].kv_owner == i) continue;
-    for (const char* name : {"k_proj.", "v_proj.", "k_norm."}) leftovers.push_back(attention + name);
-  }
-  if (checkpoint.model.config.tie_word_embeddings) leftovers.push_back("lm_head.");
-  const std::vector<std::string> towers = {"model.vision_tower.", "model.audio_tower.", "model.embed_vision.",
-                                           "model.embed_audio.", "model.vision_embedder."};
+void AccountForTheRest(Checkpoint& checkpoint, const TensorTable& tensors) {
+  const std::vector<std::string> leftovers = tensors.Leftovers(checkpoint.model.config);
+  const std::vector<std::string> towers = tensors.Towers();
   for (const TensorView& tensor : checkpoint.files.tensors) {
     if (tensors.used().contains(tensor.name)) continue;
     auto& list = StartsWithAny(tensor.name, towers)      ? checkpoint.skipped_tensors
@@ -184,29 +181,51 @@ void AccountForTheRest(Checkpoint& checkpoint, const TensorTable& tensors, const
   }
 }
 
-}  // namespace
-
-std::shared_ptr<const Checkpoint> LoadCheckpoint(const std::string& folder, const LoadOptions& options) {
-  auto checkpoint = std::make_shared<Checkpoint>();
-  checkpoint->files = OpenCheckpoint(folder);
-  HfConfig hf = ReadConfig(checkpoint->files.config, checkpoint->files.config_path);
-  CheckLimits(hf.config, checkpoint->files.config_path);
-
-  TensorTable tensors(checkpoint->files, hf.is_mobile);
-  const bool nested = tensors.Has("model.language_model.norm.weight");
-  const std::string prefix = nested ? "model.language_model." : "model.";
-  Model& model = checkpoint->model;
-  model.config = std::move(hf.config);
-  model.weights = LoadWeights(tensors, model.config, prefix, hf.is_mobile);
+// What is the same for every kind of checkpoint: `config` and the `tensors` it asks for, whose files are moved in last.
+void Fill(Checkpoint& checkpoint, Config config, TensorTable& tensors, TensorFiles& files, const LoadOptions& options) {
+  Model& model = checkpoint.model;
+  model.config = std::move(config);
+  model.weights = LoadWeights(tensors, model.config);
   model.products = ChooseProducts(options.activations, model.weights);
   model.kv = ChooseKv(options.kv, model);
   model.context = ChooseContext(options.context, model.config);
   model.workers = std::make_shared<Workers>(ChooseThreads(options.threads));
+  checkpoint.parameters = tensors.elements();
+  checkpoint.weight_bytes = tensors.bytes();
+  checkpoint.files = std::move(files);
+  AccountForTheRest(checkpoint, tensors);
+}
 
-  checkpoint->model_type = hf.model_type;
-  checkpoint->parameters = tensors.elements();
-  checkpoint->weight_bytes = tensors.bytes();
-  AccountForTheRest(*checkpoint, tensors, prefix);
+void LoadFolder(const std::string& folder, const LoadOptions& options, Checkpoint& checkpoint) {
+  CheckpointFiles opened = OpenCheckpoint(folder);
+  HfConfig hf = ReadConfig(opened.config, opened.config_path);
+  CheckLimits(hf.config, opened.config_path);
+  checkpoint.model_type = hf.model_type;
+  HfTensors tensors(opened, hf.is_mobile);
+  Fill(checkpoint, std::move(hf.config), tensors, opened.weights, options);
+}
+
+void LoadGguf(const std::string& path, const LoadOptions& options, Checkpoint& checkpoint) {
+  GgufFiles opened = OpenGguf(path);
+  GgufTensors tensors(opened);
+  Config config = ReadGgufConfig(opened, tensors);
+  CheckLimits(config, opened.path);
+  checkpoint.model_type = ReadArchitecture(opened.metadata);
+  checkpoint.end_tokens = ReadEndTokens(opened.metadata);
+  Fill(checkpoint, std::move(config), tensors, opened.weights, options);
+  checkpoint.metadata = std::move(opened.metadata);
+}
+
+}  // namespace
+
+std::shared_ptr<const Checkpoint> LoadCheckpoint(const std::string& path, const LoadOptions& options) {
+  auto checkpoint = std::make_shared<Checkpoint>();
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(path, ignored)) {
+    LoadGguf(path, options, *checkpoint);
+  } else {
+    LoadFolder(path, options, *checkpoint);
+  }
   return checkpoint;
 }
 

@@ -1,11 +1,13 @@
-// A checkpoint folder to a Model: the one place where file formats meet the model.
+// A checkpoint to a Model: the one place where file formats meet the model.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "formats/checkpoint_files.h"
+#include "formats/gguf.h"
+#include "formats/tensor_files.h"
 #include "model/model.h"
 
 namespace gemmule {
@@ -19,9 +21,11 @@ struct LoadOptions {
 
 // A Model and what belongs to it: the mapped files its views point into, and an account of what they hold.
 struct Checkpoint {
-  CheckpointFiles files;
+  TensorFiles files;
   Model model;
-  std::string model_type;
+  std::string model_type;  // of config.json; of a GGUF file, its architecture
+  GgufMetadata metadata;   // of a GGUF file, else empty
+  std::vector<std::int64_t> end_tokens;  // likewise: ids that end a text
   std::uint64_t parameters = 0;    // of the text model's matrices and vectors in use; a tied table counts once
   std::uint64_t weight_bytes = 0;  // their bytes in the files, scales included
   std::vector<std::string> leftover_tensors;  // known, but not used: keys and values of layers that share another's
@@ -29,9 +33,9 @@ struct Checkpoint {
   std::vector<std::string> unknown_tensors;
 };
 
-// Every tensor the model needs is found and its dtype and shape checked before this returns. Throws FormatError,
-// UnsupportedError, ResourceError and, for `options`, ArgumentError.
-std::shared_ptr<const Checkpoint> LoadCheckpoint(const std::string& folder, const LoadOptions& options);
+// `path` is a Hugging Face folder or a GGUF file. Every tensor the model needs is found and its dtype and shape checked
+// before this returns. Throws FormatError, UnsupportedError, ResourceError and, for `options`, ArgumentError.
+std::shared_ptr<const Checkpoint> LoadCheckpoint(const std::string& path, const LoadOptions& options);
 
 // The model of a checkpoint, keeping the checkpoint alive.
 inline std::shared_ptr<const Model> ModelOf(const std::shared_ptr<const Checkpoint>& checkpoint) {

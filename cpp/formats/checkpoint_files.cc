@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <iterator>
 #include <map>
 #include <system_error>
 #include <utility>
 
 #include "base/error.h"
+#include "formats/mapped_file.h"
 #include "formats/safetensors.h"
 
 namespace gemmule {
@@ -56,8 +56,8 @@ void CheckFolder(const std::string& folder) {
                            {.file = folder, .expected = kSingleFile});
   }
   if (gguf) {
-    throw UnsupportedError("GGUF files are not read yet", "Take the same checkpoint as safetensors.",
-                           {.file = folder, .expected = kSingleFile});
+    throw FormatError("the folder has a config.json and GGUF files, but no safetensors files",
+                      {.file = folder, .expected = kSingleFile}, "Give the path of the GGUF file itself.");
   }
   throw FormatError("the folder holds no weights",
                     {.file = folder, .expected = std::string(kSingleFile) + " or " + kIndexFile}, kDownloadAgain);
@@ -95,34 +95,19 @@ Index ReadIndex(const std::string& path) {
   return index;
 }
 
-void AddFile(const std::string& path, CheckpointFiles& checkpoint) {
+void AddFile(const std::string& path, TensorFiles& weights) {
   auto file = std::make_shared<const MappedFile>(MappedFile::Open(path));
-  std::vector<TensorView> tensors = ReadSafetensors(*file, checkpoint.files.size());
-  checkpoint.tensors.insert(checkpoint.tensors.end(), std::make_move_iterator(tensors.begin()),
-                            std::make_move_iterator(tensors.end()));
-  checkpoint.files.push_back(std::move(file));
-}
-
-void SortByName(CheckpointFiles& checkpoint) {
-  std::vector<TensorView>& tensors = checkpoint.tensors;
-  std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
-  const auto twice =
-      std::adjacent_find(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.name == b.name; });
-  if (twice == tensors.end()) return;
-  throw FormatError("the tensor stands in two files",
-                    {.file = checkpoint.files[twice->file]->path(),
-                     .tensor = twice->name,
-                     .expected = "each tensor once",
-                     .found = "one more in " + checkpoint.files[std::next(twice)->file]->path()});
+  std::vector<TensorView> tensors = ReadSafetensors(*file, weights.files.size());
+  weights.Add(std::move(file), std::move(tensors));
 }
 
 // The index and the shards tell of the same tensors.
-void CheckIndex(const Index& index, const CheckpointFiles& checkpoint) {
-  for (const TensorView& tensor : checkpoint.tensors) {
+void CheckIndex(const Index& index, const TensorFiles& weights) {
+  for (const TensorView& tensor : weights.tensors) {
     const auto listed = index.shard_of.find(tensor.name);
     if (listed == index.shard_of.end()) {
       throw FormatError("the index does not list a tensor of this shard",
-                        {.file = checkpoint.files[tensor.file]->path(),
+                        {.file = weights.files[tensor.file]->path(),
                          .tensor = tensor.name,
                          .expected = "an entry in " + index.path});
     }
@@ -130,14 +115,14 @@ void CheckIndex(const Index& index, const CheckpointFiles& checkpoint) {
       throw FormatError("the tensor is not in the shard that the index names",
                         {.file = index.path,
                          .tensor = tensor.name,
-                         .expected = checkpoint.files[listed->second]->path(),
-                         .found = checkpoint.files[tensor.file]->path()});
+                         .expected = weights.files[listed->second]->path(),
+                         .found = weights.files[tensor.file]->path()});
     }
   }
   for (const auto& [name, shard] : index.shard_of) {
-    if (checkpoint.Find(name)) continue;
+    if (weights.Find(name)) continue;
     throw FormatError("a tensor that the index lists is missing",
-                      {.file = checkpoint.files[shard]->path(),
+                      {.file = weights.files[shard]->path(),
                        .tensor = name,
                        .expected = "the tensor",
                        .found = "no tensor of this name"},
@@ -146,27 +131,6 @@ void CheckIndex(const Index& index, const CheckpointFiles& checkpoint) {
 }
 
 }  // namespace
-
-const TensorView* CheckpointFiles::Find(std::string_view name) const {
-  const auto at = std::lower_bound(tensors.begin(), tensors.end(), name,
-                                   [](const TensorView& tensor, std::string_view want) { return tensor.name < want; });
-  return at != tensors.end() && at->name == name ? &*at : nullptr;
-}
-
-std::unique_ptr<RowSource> CheckpointFiles::Rows(const TensorView& tensor) const {
-  const auto& file = files[tensor.file];
-  if (tensor.shape.empty() || tensor.shape[0] == 0) {
-    throw FormatError("the tensor has no rows", {.file = file->path(), .tensor = tensor.name});
-  }
-  const auto rows = static_cast<std::size_t>(tensor.shape[0]);
-  return std::make_unique<FileRows>(file, tensor.offset, rows, tensor.bytes.size() / rows);
-}
-
-std::uint64_t CheckpointFiles::MappedBytes() const {
-  std::uint64_t bytes = 0;
-  for (const auto& file : files) bytes += file->size();
-  return bytes;
-}
 
 CheckpointFiles OpenCheckpoint(const std::string& folder) {
   CheckFolder(folder);
@@ -182,8 +146,8 @@ CheckpointFiles OpenCheckpoint(const std::string& folder) {
   checkpoint.config = ReadJsonFile(checkpoint.config_path);
 
   if (single) {
-    AddFile((root / kSingleFile).string(), checkpoint);
-    SortByName(checkpoint);
+    AddFile((root / kSingleFile).string(), checkpoint.weights);
+    checkpoint.weights.SortByName();
     return checkpoint;
   }
   const Index index = ReadIndex((root / kIndexFile).string());
@@ -192,10 +156,10 @@ CheckpointFiles OpenCheckpoint(const std::string& folder) {
       throw FormatError("a shard that the index names is missing",
                         {.file = index.path, .expected = (root / shard).string()}, kDownloadAgain);
     }
-    AddFile((root / shard).string(), checkpoint);
+    AddFile((root / shard).string(), checkpoint.weights);
   }
-  SortByName(checkpoint);
-  CheckIndex(index, checkpoint);
+  checkpoint.weights.SortByName();
+  CheckIndex(index, checkpoint.weights);
   return checkpoint;
 }
 

@@ -21,8 +21,8 @@ class Model:
     """Weights and config of one checkpoint: immutable, shared by threads."""
 
     @staticmethod
-    def load(folder: str, threads: int, context: int, activations: str, kv: str) -> Model:
-        """threads 0: default number; context 0: the checkpoint's maximum;
+    def load(path: str, threads: int, context: int, activations: str, kv: str) -> Model:
+        """path: a Hugging Face folder or a GGUF file; threads 0: default number; context 0: the checkpoint's maximum;
         activations "auto" | "float32" | "int8"; kv "auto" | "float32" | "bf16" | "static"."""
     @property
     def vocab_size(self) -> int: ...
@@ -40,6 +40,12 @@ class Model:
     @property
     def kv(self) -> str:
         """ "float32", "bf16" or "static": what "auto" became."""
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Of a GGUF file: its keys and values, but for arrays of more than 1024 elements. Else empty."""
+    @property
+    def end_tokens(self) -> list[int]:
+        """Of a GGUF file: ids that end a text. Else empty."""
     @property
     def info(self) -> dict[str, Any]:
         """model_type, parameters, weight_bytes, mapped_bytes, unknown_tensors, leftover_tensors, skipped_tensors

@@ -78,3 +78,6 @@ def tokenizer(
     add_space_prefix: bool = False,
 ) -> Tokenizer:
     """The tokenizer of a GGUF file with these arrays. model "gemma4" (by merges) | "llama" (by scores)."""
+
+def gguf(path: str) -> tuple[list[tuple[str, str]], list[tuple[str, str, tuple[int, ...], int]]]:
+    """(key, type) of each value, sorted by key, and the tensors of one file as `safetensors` gives them."""

@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from . import arguments
 from .errors import ArgumentError, FormatError, MissingFileError, ResourceError, UnsupportedError
@@ -19,12 +22,16 @@ DEMO = "fairy"
 
 _AGAIN = "Download the file again."
 
+# How llama-gguf-split ends the names of a model's parts.
+_PART = re.compile(r"-(\d{5})-of-\d{5}\.gguf$")
+
 
 def find(path: str | os.PathLike[str]) -> Path:
-    """The folder that `path` means.
+    """What `path` means: a Hugging Face folder, or a GGUF file.
 
-    The string "fairy" is always the bundled demo; a folder of that name is "./fairy". Raises MissingFileError,
-    UnsupportedError for a file of another format, ArgumentError for something that is no path.
+    The string "fairy" is always the bundled demo; a folder of that name is "./fairy". A folder without config.json
+    that holds one GGUF model means that file; of one in several parts, the first. Raises MissingFileError,
+    UnsupportedError for a single file of a folder, ArgumentError for something that is no path.
     """
     if path == DEMO:
         return Path(__file__).parent / "data" / DEMO
@@ -33,31 +40,48 @@ def find(path: str | os.PathLike[str]) -> Path:
     except TypeError:
         text = ""
     if not isinstance(text, str) or not text or "\0" in text:
-        raise ArgumentError(f"the model is {path!r}; expected a folder's path or {DEMO!r}", found=repr(path))
-    folder = Path(text).expanduser()
+        raise ArgumentError(f"the model is {path!r}; expected a path or {DEMO!r}", found=repr(path))
+    place = Path(text).expanduser()
     try:
-        is_folder, is_file = folder.is_dir(), folder.is_file()
+        is_folder, is_file = place.is_dir(), place.is_file()
     except OSError as error:  # too long a name, or no right to look
         raise MissingFileError(f"{text}: {error.strerror}", remedy="Check the path.", file=text) from None
     if is_folder:
-        return folder
-    if folder.suffix == ".gguf":
-        raise UnsupportedError(
-            f"{folder}: GGUF files are not read",
-            remedy="Load the Hugging Face folder of the same model (config.json and safetensors files).",
-            file=str(folder),
-        )
+        return place if (place / "config.json").exists() else _only_gguf(place)
     if is_file:
-        raise UnsupportedError(
-            f"{folder}: a single file is not a checkpoint",
-            remedy=f"Pass the folder: {folder.parent}",
-            file=str(folder),
-        )
+        if (place.parent / "config.json").is_file() and not is_gguf(place):
+            raise UnsupportedError(
+                f"{place}: a single file is not a checkpoint", remedy=f"Pass the folder: {place.parent}", file=str(place)
+            )
+        return place  # whatever else it is: the reader of GGUF says so
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", text):
-        remedy = f"If it is a hub name, download it first: hf download {text} --local-dir {folder.name}"
+        remedy = f"If it is a hub name, download it first: hf download {text} --local-dir {place.name}"
     else:
         remedy = f'Check the path, or load "{DEMO}", the bundled demo.'
-    raise MissingFileError(f"{text}: no such folder", remedy=remedy, file=text)
+    raise MissingFileError(f"{text}: no such file or folder", remedy=remedy, file=text)
+
+
+def is_gguf(file: Path) -> bool:
+    """Whether the file says of itself that it is GGUF."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(4) == b"GGUF"
+    except OSError:
+        return False
+
+
+def _only_gguf(folder: Path) -> Path:
+    """The GGUF model in `folder`, or the folder itself where there is none."""
+    files = sorted(file for file in folder.glob("*.gguf") if file.is_file())
+    models = [file for file in files if (part := _PART.search(file.name)) is None or int(part[1]) == 1]
+    if len(models) > 1:
+        names = ", ".join(file.name for file in models)
+        raise ArgumentError(
+            f"{folder}: the folder holds several GGUF models: {names}",
+            remedy=f"Pass one of them, such as {models[0]}",
+            found=names,
+        )
+    return (models or files or [folder])[0]
 
 
 def require_file(file: Path) -> Path:
@@ -91,6 +115,17 @@ def read_json(file: Path) -> dict[str, Any]:
     return value
 
 
+# Key of generation_config.json -> of GGUF metadata.
+_GGUF_KEYS = {
+    "temperature": "general.sampling.temp",
+    "top_k": "general.sampling.top_k",
+    "top_p": "general.sampling.top_p",
+    "min_p": "general.sampling.min_p",
+    "repetition_penalty": "general.sampling.penalty_repeat",
+    "suppress_tokens": "tokenizer.ggml.suppress_tokens",
+}
+
+
 @dataclass(frozen=True)
 class GenerationConfig:
     """What a checkpoint says about generation. Where it says nothing: plain sampling from the model's distribution.
@@ -119,6 +154,17 @@ class GenerationConfig:
         end = said.get("eos_token_id", model.get("eos_token_id"))
         if end is None and isinstance(text_model, dict):
             end = text_model.get("eos_token_id")
+        return cls._checked(file, said, end)
+
+    @classmethod
+    def from_gguf(cls, file: Path, metadata: Mapping[str, Any], end_tokens: Sequence[int]) -> GenerationConfig:
+        """From the metadata of a GGUF file, and the end tokens that the engine found in it."""
+        said = {name: metadata[key] for name, key in _GGUF_KEYS.items() if key in metadata}
+        return cls._checked(file, {name: _decimal(value) for name, value in said.items()}, list(end_tokens))
+
+    @classmethod
+    def _checked(cls, file: Path, said: Mapping[str, Any], end: object) -> GenerationConfig:
+        """From the values of generation_config.json. Raises FormatError, which names `file`."""
         try:
             greedy = said.get("do_sample") is False
             return cls(
@@ -142,3 +188,8 @@ def _ids(name: str, value: object) -> list[int]:
     if value is None:
         return []
     return [arguments.integer(name, each, least=0) for each in (value if isinstance(value, list) else [value])]
+
+
+def _decimal(value: Any) -> Any:
+    """A float32 of a GGUF file as the decimal that was meant: 0.95, not 0.949999988."""
+    return float(str(np.float32(value))) if isinstance(value, float) else value

@@ -39,8 +39,9 @@ def load(
     """Opens a checkpoint. The weights are mapped, not copied; the tokenizer is opened when it is first used.
 
     Args:
-        path: a Hugging Face folder (config.json, safetensors), or "fairy", the bundled demo. A folder of your own that
-            has this name is "./fairy".
+        path: a Hugging Face folder (config.json, safetensors), a GGUF file or a folder with one (of a model in
+            several parts: any of them), or "fairy", the bundled demo. A folder of your own that has this name is
+            "./fairy".
         threads: threads that compute, at least 1; None: the physical cores this process may use.
         context: tokens a sequence may have, at least 1; None: the checkpoint's maximum. Memory grows with use.
         activations: "static" scales are always applied where the checkpoint has them. Products are then
@@ -60,10 +61,11 @@ def load(
     core_context = 0 if context is None else arguments.integer("context", context, least=1, most=2**31 - 1)
     arguments.choice("activations", activations, ACTIVATIONS)
     arguments.choice("kv", kv, KV)
-    folder = checkpoint.find(path)
-    checkpoint.require_file(folder / "config.json")
-    core = _core.Model.load(str(folder), core_threads, core_context, activations, kv)
-    return Model(core, folder, trust_template=trust_template)
+    place = checkpoint.find(path)
+    if place.is_dir():
+        checkpoint.require_file(place / "config.json")
+    core = _core.Model.load(str(place), core_threads, core_context, activations, kv)
+    return Model(core, place, trust_template=trust_template)
 
 
 class Model:
@@ -73,7 +75,10 @@ class Model:
         self._core = core
         self._folder = folder
         self._trust_template = trust_template
-        self._defaults = GenerationConfig.read(folder)
+        if folder.is_dir():
+            self._defaults = GenerationConfig.read(folder)
+        else:
+            self._defaults = GenerationConfig.from_gguf(folder, core.metadata, core.end_tokens)
         self._tokenizer: Tokenizer | None = None
         self._opening = Lock()
 
