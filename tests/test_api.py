@@ -171,15 +171,15 @@ def test_other_threads_run_while_it_computes(fairy):
 @pytest.mark.parametrize(
     ("path", "kind", "said"),
     [
-        ("no/such/folder", gemmule.MissingFileError, "no such folder"),
+        ("no/such/folder", gemmule.MissingFileError, "no such file or folder"),
         ("google/gemma-4-E2B-it", gemmule.MissingFileError, "hf download google/gemma-4-E2B-it --local-dir"),
         ("x" * 5000, gemmule.MissingFileError, "File name too long"),
-        ("model.gguf", gemmule.UnsupportedError, "GGUF"),
-        ("", gemmule.ArgumentError, "expected a folder"),
-        (None, gemmule.ArgumentError, "expected a folder"),
-        (7, gemmule.ArgumentError, "expected a folder"),
-        ("a\0b", gemmule.ArgumentError, "expected a folder"),
-        (EXCERPT, gemmule.UnsupportedError, "single file"),
+        ("model.gguf", gemmule.MissingFileError, "no such file or folder"),
+        ("", gemmule.ArgumentError, "expected a path"),
+        (None, gemmule.ArgumentError, "expected a path"),
+        (7, gemmule.ArgumentError, "expected a path"),
+        ("a\0b", gemmule.ArgumentError, "expected a path"),
+        (EXCERPT, gemmule.FormatError, "no GGUF file"),
     ],
 )
 def test_load_refuses_paths(path, kind, said):

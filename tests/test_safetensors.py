@@ -213,7 +213,7 @@ def test_folder_without_a_config(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("pytorch_model.bin", "pickle"), ("pytorch_model-00001-of-00002.bin", "pickle"), ("model-Q4_0.gguf", "GGUF")],
+    [("pytorch_model.bin", "pickle"), ("pytorch_model-00001-of-00002.bin", "pickle")],
 )
 def test_weights_of_another_format(tmp_path, name, message):
     (tmp_path / name).write_bytes(b"x")
@@ -222,9 +222,14 @@ def test_weights_of_another_format(tmp_path, name, message):
     assert "safetensors" in error.value.remedy
 
 
-def test_paths_that_are_no_folder(tmp_path):
-    (tmp_path / "file").write_bytes(b"x")
-    for path in [tmp_path / "missing", tmp_path / "file"]:
-        with pytest.raises(ResourceError) as error:
-            load(path)
-        assert error.value.file == str(path)
+def test_gguf_beside_a_config(tmp_path):
+    (tmp_path / "model-Q4_0.gguf").write_bytes(b"x")
+    with pytest.raises(FormatError, match="GGUF files, but no safetensors") as error:
+        load(tmp_path)
+    assert "path of the GGUF file" in error.value.remedy
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(ResourceError) as error:
+        load(tmp_path / "missing")
+    assert error.value.file == str(tmp_path / "missing")

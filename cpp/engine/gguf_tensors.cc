@@ -78,6 +78,10 @@ std::optional<Encoding> EncodingOf(DType dtype) {
   }
 }
 
+std::string ModuleName(const TensorView& weight) {
+  return weight.name.substr(0, weight.name.size() - std::string_view(".weight").size());
+}
+
 constexpr char kDivisors[] = "rope_freqs.weight";
 
 }  // namespace
@@ -89,21 +93,18 @@ std::string GgufTensors::FileName(const std::string& name) const {
   return "blk." + name.substr(kLayers.size(), dot + 1 - kLayers.size()) + Translate(kLayerNames, name.substr(dot + 1));
 }
 
-const TensorView& GgufTensors::NeedCoded(const std::string& name, const std::vector<std::uint64_t>& shape,
-                                         Encoding& encoding) {
+GgufTensors::Stored GgufTensors::NeedStored(const std::string& name, const std::vector<std::uint64_t>& shape) {
   const TensorView& tensor = Need(name);
-  const auto known = EncodingOf(tensor.dtype);
-  if (!known) WrongShape(tensor, "floats or blocks " + ShapeText(shape));
+  const auto encoding = EncodingOf(tensor.dtype);
+  if (!encoding) WrongShape(tensor, "floats or blocks " + ShapeText(shape));
   if (tensor.shape != shape) WrongShape(tensor, tensor.dtype_name + " " + ShapeText(shape));
-  encoding = *known;
-  return tensor;
+  return {tensor, *encoding};
 }
 
 Linear GgufTensors::Matrix(const std::string& name, std::size_t rows, std::size_t cols) {
-  Encoding encoding;
-  const TensorView& weight = NeedCoded(name + ".weight", {rows, cols}, encoding);
-  Count(weight, std::uint64_t{rows} * cols);
-  return {.name = weight.name, .weight = {encoding, weight.bytes.data(), rows, cols, nullptr}};
+  const auto [tensor, encoding] = NeedStored(name + ".weight", {rows, cols});
+  Count(tensor, std::uint64_t{rows} * cols);
+  return {.name = ModuleName(tensor), .weight = {encoding, tensor.bytes.data(), rows, cols, nullptr}};
 }
 
 ExpertMatrices GgufTensors::Stack(const std::string& name, std::size_t experts, std::size_t first, std::size_t rows,
@@ -112,29 +113,26 @@ ExpertMatrices GgufTensors::Stack(const std::string& name, std::size_t experts, 
   if (joint != std::string::npos && !Has(name)) {
     return Stack(name.substr(0, joint) + (first == 0 ? "gate_proj" : "up_proj"), experts, 0, rows, rows, cols);
   }
-  Encoding encoding;
-  const TensorView& tensor = NeedCoded(name, {experts, all_rows, cols}, encoding);
+  const auto [tensor, encoding] = NeedStored(name, {experts, all_rows, cols});
   if (first == 0) Count(tensor, std::uint64_t{experts} * all_rows * cols);
   const std::size_t row_bytes = RowBytes(encoding, cols);
   return {{encoding, tensor.bytes.data() + first * row_bytes, rows, cols, nullptr}, all_rows * row_bytes};
 }
 
 Embedding GgufTensors::Table(const std::string& name, std::size_t rows, std::size_t cols, float multiplier) {
-  Encoding encoding;
-  const TensorView& table = NeedCoded(name + ".weight", {rows, cols}, encoding);
-  Count(table, std::uint64_t{rows} * cols);
-  return {.name = table.name,
+  const auto [tensor, encoding] = NeedStored(name + ".weight", {rows, cols});
+  Count(tensor, std::uint64_t{rows} * cols);
+  return {.name = ModuleName(tensor),
           .encoding = encoding,
           .cols = cols,
-          .codes = files_.Rows(table),
+          .codes = files_.Rows(tensor),
           .scales = nullptr,
           .multiplier = multiplier};
 }
 
 Linear GgufTensors::TiedHead(const std::string& embedding, std::size_t rows, std::size_t cols) {
-  Encoding encoding;
-  const TensorView& weight = NeedCoded(embedding + ".weight", {rows, cols}, encoding);
-  return {.name = "lm_head", .weight = {encoding, weight.bytes.data(), rows, cols, nullptr}};
+  const auto [tensor, encoding] = NeedStored(embedding + ".weight", {rows, cols});
+  return {.name = "lm_head", .weight = {encoding, tensor.bytes.data(), rows, cols, nullptr}};
 }
 
 std::vector<std::string> GgufTensors::Leftovers(const Config& config) const {

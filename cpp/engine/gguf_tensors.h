@@ -28,8 +28,12 @@ class GgufTensors : public TensorTable {
 
  private:
   std::string FileName(const std::string& name) const override;
-  // A tensor of any type that has an Encoding.
-  const TensorView& NeedCoded(const std::string& name, const std::vector<std::uint64_t>& shape, Encoding& encoding);
+  // A tensor of any type that has an Encoding, and which that is.
+  struct Stored {
+    const TensorView& tensor;
+    Encoding encoding;
+  };
+  Stored NeedStored(const std::string& name, const std::vector<std::uint64_t>& shape);
 };
 
 }  // namespace gemmule

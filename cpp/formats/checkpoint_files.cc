@@ -56,7 +56,7 @@ void CheckFolder(const std::string& folder) {
                            {.file = folder, .expected = kSingleFile});
   }
   if (gguf) {
-    throw FormatError("the folder has a config.json and GGUF files, but no safetensors files",
+    throw FormatError("the folder holds GGUF files, but no safetensors files",
                       {.file = folder, .expected = kSingleFile}, "Give the path of the GGUF file itself.");
   }
   throw FormatError("the folder holds no weights",
