@@ -205,14 +205,17 @@ double Share(std::size_t turning, std::size_t half) {
 }
 
 void ReadRopes(const Fields& fields, GgufTensors& tensors, Config& config) {
-  for (const LayerConfig& layer : config.layers) {
-    if (layer.type == LayerType::kFull) {
-      const std::size_t half = layer.head_dim / 2;
-      config.rope_full.rope_theta = CheckPositive(fields.At("rope.freq_base"));
-      config.rope_full.partial_rotary_factor = Share(tensors.TurningAngles(half), half);
-    } else {
-      config.rope_sliding.rope_theta = CheckPositive(fields.At("rope.freq_base_swa"));
-    }
+  const auto first = [&](LayerType type) {
+    return std::find_if(config.layers.begin(), config.layers.end(),
+                        [&](const LayerConfig& layer) { return layer.type == type; });
+  };
+  if (const auto full = first(LayerType::kFull); full != config.layers.end()) {
+    const std::size_t half = full->head_dim / 2;
+    config.rope_full.rope_theta = CheckPositive(fields.At("rope.freq_base"));
+    config.rope_full.partial_rotary_factor = Share(tensors.TurningAngles(half), half);
+  }
+  if (first(LayerType::kSliding) != config.layers.end()) {
+    config.rope_sliding.rope_theta = CheckPositive(fields.At("rope.freq_base_swa"));
   }
 }
 

@@ -147,7 +147,7 @@ std::vector<std::string> GgufTensors::Leftovers(const Config& config) const {
 
 std::size_t GgufTensors::TurningAngles(std::size_t half) {
   if (!Has(kDivisors)) return half;
-  const std::vector<float> divisors = Vector(kDivisors, half);
+  const std::vector<float> divisors = Decoded(Need(kDivisors), half);
   const auto first_still = std::find_if(divisors.begin(), divisors.end(), [](float x) { return x != 1.0f; });
   const bool still = std::all_of(first_still, divisors.end(), [](float x) { return x == 1e30f; });
   if (!still) {

@@ -57,11 +57,15 @@ void TensorTable::Count(const TensorView& tensor, std::uint64_t elements) {
 
 std::vector<float> TensorTable::Vector(const std::string& name, std::size_t n) {
   const TensorView& tensor = Need(name);
+  Count(tensor, n);
+  return Decoded(tensor, n);
+}
+
+std::vector<float> TensorTable::Decoded(const TensorView& tensor, std::size_t n) const {
   const auto encoding = FloatEncoding(tensor.dtype);
   if (!encoding || tensor.shape != std::vector<std::uint64_t>{n}) {
     WrongShape(tensor, "BF16, F16 or F32 [" + std::to_string(n) + "]");
   }
-  Count(tensor, n);
   std::vector<float> values(n);
   DecodeRow(*encoding, tensor.bytes, {}, values);
   return values;

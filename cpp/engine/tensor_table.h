@@ -57,6 +57,8 @@ class TensorTable {
   virtual std::string FileName(const std::string& name) const = 0;
 
   const TensorView& Need(const std::string& name);
+  // Its n floats.
+  std::vector<float> Decoded(const TensorView& tensor, std::size_t n) const;
   void Count(const TensorView& tensor, std::uint64_t elements);
   void CountBytes(const TensorView& tensor) { bytes_ += tensor.bytes.size(); }
   // Where messages say that a tensor lies.
