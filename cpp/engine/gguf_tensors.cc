@@ -104,7 +104,7 @@ GgufTensors::Stored GgufTensors::NeedStored(const std::string& name, const std::
 Linear GgufTensors::Matrix(const std::string& name, std::size_t rows, std::size_t cols) {
   const auto [tensor, encoding] = NeedStored(name + ".weight", {rows, cols});
   Count(tensor, std::uint64_t{rows} * cols);
-  return {.name = ModuleName(tensor), .weight = {encoding, tensor.bytes.data(), rows, cols, nullptr}};
+  return {.name = ModuleName(tensor), .weight = {encoding, tensor.bytes.data(), rows, cols}};
 }
 
 ExpertMatrices GgufTensors::Stack(const std::string& name, std::size_t experts, std::size_t first, std::size_t rows,
@@ -116,7 +116,7 @@ ExpertMatrices GgufTensors::Stack(const std::string& name, std::size_t experts, 
   const auto [tensor, encoding] = NeedStored(name, {experts, all_rows, cols});
   if (first == 0) Count(tensor, std::uint64_t{experts} * all_rows * cols);
   const std::size_t row_bytes = RowBytes(encoding, cols);
-  return {{encoding, tensor.bytes.data() + first * row_bytes, rows, cols, nullptr}, all_rows * row_bytes};
+  return {{encoding, tensor.bytes.data() + first * row_bytes, rows, cols}, all_rows * row_bytes};
 }
 
 Embedding GgufTensors::Table(const std::string& name, std::size_t rows, std::size_t cols, float multiplier) {
@@ -132,7 +132,7 @@ Embedding GgufTensors::Table(const std::string& name, std::size_t rows, std::siz
 
 Linear GgufTensors::TiedHead(const std::string& embedding, std::size_t rows, std::size_t cols) {
   const auto [tensor, encoding] = NeedStored(embedding + ".weight", {rows, cols});
-  return {.name = "lm_head", .weight = {encoding, tensor.bytes.data(), rows, cols, nullptr}};
+  return {.name = "lm_head", .weight = {encoding, tensor.bytes.data(), rows, cols}};
 }
 
 std::vector<std::string> GgufTensors::Leftovers(const Config& config) const {

@@ -47,7 +47,7 @@ Linear HfTensors::Matrix(const std::string& name, std::size_t rows, std::size_t 
   const TensorView& weight = Need(name + ".weight");
   const Encoding encoding = CheckMatrix(weight, rows, cols);
   Count(weight, std::uint64_t{rows} * cols);
-  Linear linear{.name = FileName(name), .weight = {encoding, weight.bytes.data(), rows, cols, nullptr}};
+  Linear linear{.name = FileName(name), .weight = {encoding, weight.bytes.data(), rows, cols}};
   if (!IsCoded(encoding)) return linear;
   const TensorView& scale = NeedScales(name + ".weight_scale", rows, cols);
   if (scale.shape[1] != 1) WrongShape(scale, "F32 [" + std::to_string(rows) + ", 1]");
@@ -74,7 +74,7 @@ ExpertMatrices HfTensors::Stack(const std::string& name, std::size_t experts, st
   }
   if (first == 0) Count(tensor, std::uint64_t{experts} * all_rows * cols);
   const std::size_t row_bytes = RowBytes(*encoding, cols);
-  return {{*encoding, tensor.bytes.data() + first * row_bytes, rows, cols, nullptr}, all_rows * row_bytes};
+  return {{*encoding, tensor.bytes.data() + first * row_bytes, rows, cols}, all_rows * row_bytes};
 }
 
 Embedding HfTensors::Table(const std::string& name, std::size_t rows, std::size_t cols, float multiplier) {
@@ -90,7 +90,7 @@ Embedding HfTensors::Table(const std::string& name, std::size_t rows, std::size_
 Linear HfTensors::TiedHead(const std::string& embedding, std::size_t rows, std::size_t cols) {
   const bool packed = mobile_ && Has(embedding + ".embedding_quantized");
   const TensorView& codes = Need(packed ? embedding + ".embedding_quantized" : embedding + ".weight");
-  Linear head{.name = "lm_head", .weight = {CheckMatrix(codes, rows, cols), codes.bytes.data(), rows, cols, nullptr}};
+  Linear head{.name = "lm_head", .weight = {CheckMatrix(codes, rows, cols), codes.bytes.data(), rows, cols}};
   if (!IsCoded(head.weight.encoding)) return head;
   const TensorView& scale = NeedScales(embedding + ".embedding_scale", rows, cols);
   if (scale.shape[1] != 1) WrongShape(scale, "F32 [" + std::to_string(rows) + ", 1], as the head that is tied to it needs");

@@ -141,9 +141,12 @@ Products ChooseProducts(const std::string& name, const Weights& weights) {
   if (name != "auto" && name != "float32" && name != "int8") {
     throw ArgumentError("activations is \"" + name + "\"", "Use \"auto\", \"float32\" or \"int8\".");
   }
-  bool coded = false;
-  ForEachLinear(weights, [&](const Linear& linear) { coded = coded || IsCoded(linear.weight.encoding); });
-  return coded && name != "float32" ? Products::kInteger : Products::kFloat32;
+  bool quantized = false;
+  ForEachLinear(weights, [&](const Linear& linear) {
+    const Encoding encoding = linear.weight.encoding;
+    quantized = quantized || IsCoded(encoding) || IsBlock(encoding);
+  });
+  return quantized && name != "float32" ? Products::kInteger : Products::kFloat32;
 }
 
 std::size_t ChooseContext(std::size_t wanted, const Config& config) {
