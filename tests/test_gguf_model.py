@@ -226,7 +226,12 @@ def change_second(**changes):
 
 
 SPLIT_LIES = {
-    "a part that says it is another": (change_second(split__no=(U16, 2)), 1, "split.no", "another part.*part 2.*part 3"),
+    "a part that says it is another": (
+        change_second(split__no=(U16, 2)),
+        1,
+        "split.no",
+        "another part.*part 2.*part 3",
+    ),
     "a part of another number of parts": (change_second(split__count=(U16, 4)), 1, "split.no", "part 2 of 4"),
     "a part that says nothing": (change_second(split__count=None), 1, "split.no", "another part than its name"),
     "a part without its number": (change_second(split__no=None), 1, "split.no", "key is missing"),
@@ -246,7 +251,12 @@ SPLIT_LIES = {
         "rope_freqs.weight",
         "stands in two files",
     ),
-    "no parts at all": (lambda parts: [parts[0].with_keys(split__count=(U16, 0)), *parts[1:]], 0, "split.count", "wrong"),
+    "no parts at all": (
+        lambda parts: [parts[0].with_keys(split__count=(U16, 0)), *parts[1:]],
+        0,
+        "split.count",
+        "wrong",
+    ),
     "a part beyond the last": (
         lambda parts: [parts[0].with_keys(split__no=(U16, 3)), *parts[1:]],
         0,
@@ -465,7 +475,9 @@ def test_configs_that_are_not_run(tmp_path, dense, changes, name, message):
     assert error.value.remedy
 
 
-@pytest.mark.parametrize("name", ["token_embd.weight", "output_norm.weight", "blk.0.attn_v.weight", "blk.2.attn_k.weight"])
+@pytest.mark.parametrize(
+    "name", ["token_embd.weight", "output_norm.weight", "blk.0.attn_v.weight", "blk.2.attn_k.weight"]
+)
 def test_missing_tensors(tmp_path, dense, name):
     path = dense.without(name).write(tmp_path / "a.gguf")
     with pytest.raises(gemmule.FormatError, match="no tensor of this name") as error:

@@ -276,17 +276,24 @@ void BindTesting(py::module_& module) {
   module.def(
       "parse_json", [](const py::bytes& text) { return ToPython(ParseJson(std::string_view(text), "text")); },
       py::arg("text"));
-  module.def("safetensors", [](const std::string& path) {
-    const MappedFile file = MappedFile::Open(path);
-    return ListTensors(ReadSafetensors(file, 0));
-  }, py::arg("path"));
-  module.def("gguf", [](const std::string& path) {
-    const MappedFile file = MappedFile::Open(path);
-    const GgufFile read = ReadGguf(file, 0);
-    py::list keys;
-    for (const GgufValue& value : read.metadata.values()) keys.append(py::make_tuple(value.key(), value.TypeName()));
-    return py::make_tuple(keys, ListTensors(read.tensors));
-  }, py::arg("path"));
+  module.def(
+      "safetensors",
+      [](const std::string& path) {
+        const MappedFile file = MappedFile::Open(path);
+        return ListTensors(ReadSafetensors(file, 0));
+      },
+      py::arg("path"));
+  module.def(
+      "gguf",
+      [](const std::string& path) {
+        const MappedFile file = MappedFile::Open(path);
+        const GgufFile read = ReadGguf(file, 0);
+        py::list keys;
+        for (const GgufValue& value : read.metadata.values())
+          keys.append(py::make_tuple(value.key(), value.TypeName()));
+        return py::make_tuple(keys, ListTensors(read.tensors));
+      },
+      py::arg("path"));
 }
 
 }  // namespace gemmule

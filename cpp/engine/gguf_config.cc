@@ -146,8 +146,7 @@ void ReadLayers(const Fields& fields, const TensorTable& tensors, Config& config
                              .intermediate_size = widths[i],
                              .has_v_proj = !is_full || tensors.Has(v_proj)});
   }
-  config.num_kv_shared_layers =
-      fields.SizeOr("attention.shared_kv_layers", 0, 0, static_cast<std::int64_t>(count) - 1);
+  config.num_kv_shared_layers = fields.SizeOr("attention.shared_kv_layers", 0, 0, static_cast<std::int64_t>(count) - 1);
 }
 
 std::size_t ReadHeadCount(const Fields& fields, std::size_t layers) {

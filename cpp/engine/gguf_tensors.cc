@@ -60,7 +60,8 @@ constexpr Renamed kLayerNames[] = {
 // The name in the file; `name` itself where the table lacks it.
 template <std::size_t kCount>
 std::string Translate(const Renamed (&table)[kCount], std::string_view name) {
-  const auto at = std::find_if(std::begin(table), std::end(table), [&](const Renamed& row) { return row.name == name; });
+  const auto at =
+      std::find_if(std::begin(table), std::end(table), [&](const Renamed& row) { return row.name == name; });
   return std::string(at == std::end(table) ? name : at->in_file);
 }
 

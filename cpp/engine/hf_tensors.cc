@@ -20,7 +20,8 @@ Encoding HfTensors::CheckMatrix(const TensorView& tensor, std::size_t rows, std:
     WrongShape(tensor, tensor.dtype_name + " " + ShapeText({rows, cols}));
   }
   if (!IsPacked(tensor.dtype)) WrongShape(tensor, "BF16, F16, F32, or packed U8 or I8");
-  if (!mobile_) WrongShape(tensor, "BF16, F16 or F32, since config.json has no quantization_config of quant_method gemma");
+  if (!mobile_)
+    WrongShape(tensor, "BF16, F16 or F32, since config.json has no quantization_config of quant_method gemma");
   if (tensor.dtype == DType::kI8) {
     if (tensor.shape == std::vector<std::uint64_t>{rows, cols}) return Encoding::kC8;
     WrongShape(tensor, "I8 " + ShapeText({rows, cols}));
@@ -34,8 +35,8 @@ Encoding HfTensors::CheckMatrix(const TensorView& tensor, std::size_t rows, std:
 
 const TensorView& HfTensors::NeedScales(const std::string& name, std::size_t rows, std::size_t cols) {
   const TensorView& tensor = Need(name);
-  const bool two = tensor.shape.size() == 2 && tensor.shape[0] == rows && tensor.shape[1] != 0 &&
-                   cols % tensor.shape[1] == 0;
+  const bool two =
+      tensor.shape.size() == 2 && tensor.shape[0] == rows && tensor.shape[1] != 0 && cols % tensor.shape[1] == 0;
   if (tensor.dtype != DType::kF32 || !two) {
     WrongShape(tensor, "F32 [" + std::to_string(rows) + ", S] with S a divisor of " + std::to_string(cols));
   }
@@ -66,7 +67,7 @@ Linear HfTensors::Matrix(const std::string& name, std::size_t rows, std::size_t 
 }
 
 ExpertMatrices HfTensors::Stack(const std::string& name, std::size_t experts, std::size_t first, std::size_t rows,
-                                  std::size_t all_rows, std::size_t cols) {
+                                std::size_t all_rows, std::size_t cols) {
   const TensorView& tensor = Need(name);
   const auto encoding = FloatEncoding(tensor.dtype);
   if (!encoding || tensor.shape != std::vector<std::uint64_t>{experts, all_rows, cols}) {
@@ -80,8 +81,12 @@ ExpertMatrices HfTensors::Stack(const std::string& name, std::size_t experts, st
 Embedding HfTensors::Table(const std::string& name, std::size_t rows, std::size_t cols, float multiplier) {
   const bool packed = mobile_ && Has(name + ".embedding_quantized");
   const TensorView& codes = Need(packed ? name + ".embedding_quantized" : name + ".weight");
-  Embedding table{.name = FileName(name), .encoding = CheckMatrix(codes, rows, cols), .cols = cols, .codes = files_.Rows(codes),
-                  .scales = nullptr, .multiplier = multiplier};
+  Embedding table{.name = FileName(name),
+                  .encoding = CheckMatrix(codes, rows, cols),
+                  .cols = cols,
+                  .codes = files_.Rows(codes),
+                  .scales = nullptr,
+                  .multiplier = multiplier};
   Count(codes, std::uint64_t{rows} * cols);
   if (IsCoded(table.encoding)) table.scales = files_.Rows(NeedScales(name + ".embedding_scale", rows, cols));
   return table;
@@ -93,7 +98,8 @@ Linear HfTensors::TiedHead(const std::string& embedding, std::size_t rows, std::
   Linear head{.name = "lm_head", .weight = {CheckMatrix(codes, rows, cols), codes.bytes.data(), rows, cols}};
   if (!IsCoded(head.weight.encoding)) return head;
   const TensorView& scale = NeedScales(embedding + ".embedding_scale", rows, cols);
-  if (scale.shape[1] != 1) WrongShape(scale, "F32 [" + std::to_string(rows) + ", 1], as the head that is tied to it needs");
+  if (scale.shape[1] != 1)
+    WrongShape(scale, "F32 [" + std::to_string(rows) + ", 1], as the head that is tied to it needs");
   head.weight.row_scale = scale.bytes.data();
   return head;
 }

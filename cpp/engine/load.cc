@@ -87,8 +87,8 @@ Weights LoadWeights(TensorTable& tensors, const Config& config) {
   if (config.HasPerLayerInput()) {
     const std::size_t p = config.hidden_size_per_layer_input;
     const std::size_t width = config.layers.size() * p;
-    w.embed_tokens_per_layer = tensors.Table("embed_tokens_per_layer", config.vocab_size_per_layer_input,
-                                             width, static_cast<float>(std::sqrt(static_cast<double>(p))));
+    w.embed_tokens_per_layer = tensors.Table("embed_tokens_per_layer", config.vocab_size_per_layer_input, width,
+                                             static_cast<float>(std::sqrt(static_cast<double>(p))));
     w.per_layer_model_projection = tensors.Matrix("per_layer_model_projection", width, d);
     w.per_layer_projection_norm = tensors.Vector("per_layer_projection_norm.weight", p);
   }
@@ -96,8 +96,7 @@ Weights LoadWeights(TensorTable& tensors, const Config& config) {
     w.layers.push_back(LoadLayer(tensors, config, i));
   }
   w.norm = tensors.Vector("norm.weight", d);
-  w.lm_head =
-      config.tie_word_embeddings ? tensors.TiedHead("embed_tokens", v, d) : tensors.Matrix("lm_head", v, d);
+  w.lm_head = config.tie_word_embeddings ? tensors.TiedHead("embed_tokens", v, d) : tensors.Matrix("lm_head", v, d);
   w.lm_head.is_last = w.lm_head.output_scale == 0.0f;
   return w;
 }

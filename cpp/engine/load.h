@@ -23,11 +23,11 @@ struct LoadOptions {
 struct Checkpoint {
   TensorFiles files;
   Model model;
-  std::string model_type;  // of config.json; of a GGUF file, its architecture
-  GgufMetadata metadata;   // of a GGUF file, else empty
+  std::string model_type;                // of config.json; of a GGUF file, its architecture
+  GgufMetadata metadata;                 // of a GGUF file, else empty
   std::vector<std::int64_t> end_tokens;  // likewise: ids that end a text
-  std::uint64_t parameters = 0;    // of the text model's matrices and vectors in use; a tied table counts once
-  std::uint64_t weight_bytes = 0;  // their bytes in the files, scales included
+  std::uint64_t parameters = 0;          // of the text model's matrices and vectors in use; a tied table counts once
+  std::uint64_t weight_bytes = 0;        // their bytes in the files, scales included
   std::vector<std::string> leftover_tensors;  // known, but not used: keys and values of layers that share another's
   std::vector<std::string> skipped_tensors;   // of the vision and audio towers
   std::vector<std::string> unknown_tensors;

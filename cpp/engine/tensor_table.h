@@ -1,5 +1,5 @@
-// Finds the tensors a model needs among those of a checkpoint, checks them, and remembers which were asked for. One class
-// for each kind of checkpoint says how its tensors are named and stored.
+// Finds the tensors a model needs among those of a checkpoint, checks them, and remembers which were asked for. One
+// class for each kind of checkpoint says how its tensors are named and stored.
 #pragma once
 
 #include <cstdint>

@@ -106,10 +106,9 @@ void CheckIndex(const Index& index, const TensorFiles& weights) {
   for (const TensorView& tensor : weights.tensors) {
     const auto listed = index.shard_of.find(tensor.name);
     if (listed == index.shard_of.end()) {
-      throw FormatError("the index does not list a tensor of this shard",
-                        {.file = weights.files[tensor.file]->path(),
-                         .tensor = tensor.name,
-                         .expected = "an entry in " + index.path});
+      throw FormatError(
+          "the index does not list a tensor of this shard",
+          {.file = weights.files[tensor.file]->path(), .tensor = tensor.name, .expected = "an entry in " + index.path});
     }
     if (listed->second != tensor.file) {
       throw FormatError("the tensor is not in the shard that the index names",

@@ -27,6 +27,7 @@ constexpr std::uint64_t kDefaultAlignment = 32;  // bytes
 // one letter, number of dimensions, type, offset): a file of n bytes cannot hold more of them.
 constexpr std::uint64_t kLeastValueBytes = 8 + 1 + 4 + 1;
 constexpr std::uint64_t kLeastTensorBytes = 8 + 1 + 4 + 4 + 8;
+constexpr std::uint64_t kMaxCount = std::uint64_t{1} << 20;  // of keys and of tensors: far above every model's
 constexpr char kOtherTypes[] = "Take the same model as Q4_0, Q8_0, Q4_K_M, Q5_K_M, F16 or BF16.";
 
 struct ValueType {
@@ -34,9 +35,9 @@ struct ValueType {
   std::uint64_t bytes;  // 0: not of one size
 };
 
-constexpr ValueType kValueTypes[] = {{"u8", 1},   {"i8", 1},     {"u16", 2},   {"i16", 2}, {"u32", 4},
-                                     {"i32", 4},  {"f32", 4},    {"bool", 1},  {"string", 0}, {"array", 0},
-                                     {"u64", 8},  {"i64", 8},    {"f64", 8}};
+constexpr ValueType kValueTypes[] = {{"u8", 1},  {"i8", 1},  {"u16", 2},  {"i16", 2},    {"u32", 4},
+                                     {"i32", 4}, {"f32", 4}, {"bool", 1}, {"string", 0}, {"array", 0},
+                                     {"u64", 8}, {"i64", 8}, {"f64", 8}};
 
 const ValueType& Info(GgufType type) { return kValueTypes[static_cast<std::size_t>(type)]; }
 
@@ -114,9 +115,10 @@ class Reader {
   std::uint64_t left() const { return file_.size() - at_; }
 
   // `name` says in messages whose bytes these are.
-  std::span<const std::byte> Take(std::uint64_t count, const std::string& name, const std::string& what) {
+  std::span<const std::byte> Take(std::uint64_t count, const std::string& name, const char* what) {
     if (count > left()) {
-      Fail("the file ends inside of " + what, name, std::to_string(count) + " bytes", std::to_string(left()));
+      Fail("the file ends inside of " + std::string(what), name, std::to_string(count) + " bytes",
+           std::to_string(left()));
     }
     const auto bytes = file_.bytes().subspan(static_cast<std::size_t>(at_), static_cast<std::size_t>(count));
     at_ += count;
@@ -124,7 +126,7 @@ class Reader {
   }
 
   template <class T>
-  T Number(const std::string& name, const std::string& what) {
+  T Number(const std::string& name, const char* what) {
     return Load<T>(Take(sizeof(T), name, what));
   }
 
@@ -146,8 +148,8 @@ class Reader {
                          std::string found) const {
     FailAt(at_, what, name, std::move(expected), std::move(found));
   }
-  [[noreturn]] void FailAt(std::uint64_t offset, const std::string& what, const std::string& name,
-                           std::string expected, std::string found) const {
+  [[noreturn]] void FailAt(std::uint64_t offset, const std::string& what, const std::string& name, std::string expected,
+                           std::string found) const {
     throw FormatError(what, {.file = file_.path(),
                              .tensor = name,
                              .offset = offset,
@@ -209,13 +211,15 @@ Header ReadHeader(Reader& reader) {
   Header header;
   header.tensors = reader.Number<std::uint64_t>("", "the header");
   header.values = reader.Number<std::uint64_t>("", "the header");
-  if (header.tensors > reader.left() / kLeastTensorBytes) {
-    reader.FailAt(8, "more tensors than the file has room for", "",
-                  std::to_string(reader.left() / kLeastTensorBytes) + " at most", std::to_string(header.tensors));
+  const std::uint64_t most_tensors = std::min(kMaxCount, reader.left() / kLeastTensorBytes);
+  if (header.tensors > most_tensors) {
+    reader.FailAt(8, "more tensors than the file has room for", "", std::to_string(most_tensors) + " at most",
+                  std::to_string(header.tensors));
   }
-  if (header.values > reader.left() / kLeastValueBytes) {
-    reader.FailAt(16, "more keys than the file has room for", "",
-                  std::to_string(reader.left() / kLeastValueBytes) + " at most", std::to_string(header.values));
+  const std::uint64_t most_values = std::min(kMaxCount, reader.left() / kLeastValueBytes);
+  if (header.values > most_values) {
+    reader.FailAt(16, "more keys than the file has room for", "", std::to_string(most_values) + " at most",
+                  std::to_string(header.values));
   }
   return header;
 }
@@ -248,8 +252,9 @@ std::span<const std::byte> TakeValues(Reader& reader, const std::string& key, Gg
     if (type == GgufType::kBool) {
       const auto wrong = std::find_if(bytes.begin(), bytes.end(), [](std::byte b) { return b > std::byte{1}; });
       if (wrong != bytes.end()) {
-        reader.FailAt(start + static_cast<std::uint64_t>(wrong - bytes.begin()), "a flag that is neither true nor false",
-                      key, "0 or 1", std::to_string(std::to_integer<int>(*wrong)));
+        reader.FailAt(start + static_cast<std::uint64_t>(wrong - bytes.begin()),
+                      "a flag that is neither true nor false", key, "0 or 1",
+                      std::to_string(std::to_integer<int>(*wrong)));
       }
     }
   }
@@ -318,10 +323,10 @@ std::vector<std::uint64_t> ReadShape(Reader& reader, const std::string& name) {
 std::uint64_t CountBytes(const Reader& reader, const TensorView& tensor, const ElementType& type) {
   const std::uint64_t row = tensor.shape.empty() ? 1 : tensor.shape.back();
   if (row % type.block_elements != 0) {
-    reader.Fail("rows that are not whole blocks", tensor.name,
-                "rows of a multiple of " + std::to_string(type.block_elements) + " elements, for " +
-                    std::string(type.name),
-                std::to_string(row));
+    reader.Fail(
+        "rows that are not whole blocks", tensor.name,
+        "rows of a multiple of " + std::to_string(type.block_elements) + " elements, for " + std::string(type.name),
+        std::to_string(row));
   }
   std::optional<std::uint64_t> bytes = CheckedMul(row / type.block_elements, type.block_bytes);
   for (std::size_t i = 0; bytes && i + 1 < tensor.shape.size(); ++i) bytes = CheckedMul(*bytes, tensor.shape[i]);
@@ -331,8 +336,8 @@ std::uint64_t CountBytes(const Reader& reader, const TensorView& tensor, const E
 
 // A description, before the place of the tensors' bytes is known.
 struct Described {
-  TensorView tensor;          // without its bytes; `offset` from the start of the data
-  std::uint64_t bytes = 0;    // its size
+  TensorView tensor;               // without its bytes; `offset` from the start of the data
+  std::uint64_t bytes = 0;         // its size
   std::uint64_t described_at = 0;  // of its offset, from the file's start
 };
 
@@ -375,8 +380,9 @@ void Place(const Reader& reader, std::vector<Described>& described, std::uint64_
   const MappedFile& file = reader.file();
   const auto data_start = Aligned(reader.at(), alignment);
   if (!described.empty() && (!data_start || *data_start > file.size())) {
-    reader.Fail("the file ends before the tensors' bytes", "", "bytes at the next multiple of " +
-                std::to_string(alignment), "a file of " + std::to_string(file.size()) + " bytes");
+    reader.Fail("the file ends before the tensors' bytes", "",
+                "bytes at the next multiple of " + std::to_string(alignment),
+                "a file of " + std::to_string(file.size()) + " bytes");
   }
   std::vector<Described*> by_offset;
   for (Described& each : described) by_offset.push_back(&each);
@@ -429,18 +435,20 @@ void GgufValue::Fail(const std::string& what, std::string expected) const {
     found = Quoted(String());
   } else if (!is_array_ && type_ == GgufType::kBool) {
     found = Bool() ? "true" : "false";
-  } else if (!is_array_) {
+  } else if (IsOne(GgufType::kF32) || IsOne(GgufType::kF64)) {
     found += " " + std::to_string(Number());
+  } else if (IsOne(GgufType::kU64)) {
+    found += " " + std::to_string(Load<std::uint64_t>(bytes_));
+  } else if (!is_array_) {
+    found += " " + std::to_string(Int());
   }
   Fail(what, std::move(expected), std::move(found));
 }
 
 void GgufValue::Fail(const std::string& what, std::string expected, std::string found) const {
-  throw FormatError(what, {.file = file(),
-                           .tensor = key_,
-                           .offset = offset(),
-                           .expected = std::move(expected),
-                           .found = std::move(found)});
+  throw FormatError(
+      what,
+      {.file = file(), .tensor = key_, .offset = offset(), .expected = std::move(expected), .found = std::move(found)});
 }
 
 std::int64_t GgufValue::Int() const {

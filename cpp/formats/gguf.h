@@ -82,8 +82,8 @@ class GgufMetadata {
   // Throws FormatError where a key stands twice.
   GgufMetadata(const MappedFile& file, std::vector<GgufValue> values);
 
-  const GgufValue* Find(std::string_view key) const;  // null where the key is missing
-  const GgufValue& At(std::string_view key) const;    // throws FormatError where it is missing
+  const GgufValue* Find(std::string_view key) const;                // null where the key is missing
+  const GgufValue& At(std::string_view key) const;                  // throws FormatError where it is missing
   const std::vector<GgufValue>& values() const { return values_; }  // sorted by key
 
  private:

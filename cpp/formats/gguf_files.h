@@ -14,8 +14,8 @@ struct GgufFiles {
   TensorFiles weights;
 };
 
-// Opens and checks a file and, where it is one part of several (any of them), the others beside it. Throws ResourceError
-// where a file cannot be read, FormatError and UnsupportedError as ReadGguf does.
+// Opens and checks a file and, where it is one part of several (any of them), the others beside it. Throws
+// ResourceError where a file cannot be read, FormatError and UnsupportedError as ReadGguf does.
 GgufFiles OpenGguf(const std::string& path);
 
 }  // namespace gemmule

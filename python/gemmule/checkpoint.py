@@ -51,7 +51,9 @@ def find(path: str | os.PathLike[str]) -> Path:
     if is_file:
         if (place.parent / "config.json").is_file() and not is_gguf(place):
             raise UnsupportedError(
-                f"{place}: a single file is not a checkpoint", remedy=f"Pass the folder: {place.parent}", file=str(place)
+                f"{place}: a single file is not a checkpoint",
+                remedy=f"Pass the folder: {place.parent}",
+                file=str(place),
             )
         return place  # whatever else it is: the reader of GGUF says so
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", text):
