@@ -1,6 +1,6 @@
-// Loads a checkpoint folder and prints the logits of the last of some tokens, without Python:
+// Loads a checkpoint, a folder or a GGUF file, and prints the logits of the last of some tokens, without Python:
 //
-//   run_model FOLDER [--threads N] [--kv auto|float32|bf16|static] [--activations auto|float32|int8] ID [ID ...]
+//   run_model CHECKPOINT [--threads N] [--kv auto|float32|bf16|static] [--activations auto|float32|int8] ID [ID ...]
 //
 // One logit a line, in hexadecimal so that equal lines are equal bits. Errors go to stderr; exit code 1.
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 int main(int argc, char** argv) {
   std::vector<std::string> words(argv + 1, argv + argc);
-  std::string folder;
+  std::string path;
   gemmule::LoadOptions options;
   std::vector<std::int32_t> ids;
   try {
@@ -27,14 +27,14 @@ int main(int argc, char** argv) {
         options.kv = words[++i];
       } else if (words[i] == "--activations" && has_value) {
         options.activations = words[++i];
-      } else if (folder.empty()) {
-        folder = words[i];
+      } else if (path.empty()) {
+        path = words[i];
       } else {
         ids.push_back(std::stoi(words[i]));
       }
     }
     gemmule::SetTargetFromEnvironment();
-    const auto checkpoint = gemmule::LoadCheckpoint(folder, options);
+    const auto checkpoint = gemmule::LoadCheckpoint(path, options);
     gemmule::Decoder decoder(gemmule::ModelOf(checkpoint));
     std::vector<float> logits(checkpoint->model.config.vocab_size);
     decoder.Prefill(ids, logits, {});
