@@ -142,6 +142,16 @@ def test_metadata_leaves_long_arrays_out_and_survives_any_bytes(tmp_path, dense)
     assert metadata["x.text"] == "\ufffd\ufffd"
 
 
+def test_placeholders_without_their_content_are_embedded_as_pad(dense):
+    tokens = dense.keys["tokenizer.ggml.tokens"][1].items
+    soft = [tokens.index(text) for text in ["<|image|>", "<|audio|>", "<|video|>"]]
+    ids = np.concatenate([IDS[:8], soft, IDS[8:12], [tokens.index("<|image>")]]).astype(np.int32)
+    model = load(FIXTURES / "gguf_dense" / "model-BF16.gguf")
+    assert np.array_equal(model.logits(ids), load(FIXTURES / "dense").logits(ids))
+    as_pad = np.where(np.isin(ids, soft), 0, ids)
+    assert np.array_equal(model.logits(ids), model.logits(as_pad))
+
+
 # Where a model's files may lie
 
 
@@ -410,6 +420,11 @@ CONFIG_LIES = {
         {"tokenizer__ggml__eos_token_id": (I32, -1)},
         "tokenizer.ggml.eos_token_id",
         "out of range",
+    ),
+    "padding outside of the vocabulary": (
+        {"tokenizer__ggml__padding_token_id": (U32, 640)},
+        "tokenizer.ggml.padding_token_id",
+        "0 to 639",
     ),
     "more experts chosen than there are": (
         {"gemma4__expert_count": (U32, 4), "gemma4__expert_used_count": (U32, 5)},

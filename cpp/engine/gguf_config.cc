@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <string_view>
 #include <utility>
@@ -15,6 +16,9 @@ namespace {
 
 constexpr char kArchitecture[] = "general.architecture";
 constexpr char kTokens[] = "tokenizer.ggml.tokens";
+// Tokens that hold the place of an image, a sound or a video, and tokens that end a text.
+constexpr std::string_view kSoftTokens[] = {"<|image|>", "<|audio|>", "<|video|>"};
+constexpr std::string_view kEndTokens[] = {"<eos>", "<turn|>", "<|tool_response>"};
 constexpr char kAsPublished[] = "Use a file that llama.cpp's converter made of a published Gemma 4.";
 
 [[noreturn]] void Refuse(const GgufValue& value, const std::string& what, const std::string& remedy,
@@ -176,6 +180,21 @@ std::size_t ReadRows(const GgufFiles& checkpoint, const std::string& name) {
                      .found = table ? ShapeText(table->shape) : "no tensor of this name"});
 }
 
+// Ids of the tokens with these texts.
+template <std::size_t kCount>
+std::vector<std::int64_t> FindTokens(const GgufMetadata& metadata, const std::string_view (&wanted)[kCount]) {
+  std::vector<std::int64_t> ids;
+  const GgufValue* const tokens = metadata.Find(kTokens);
+  if (tokens == nullptr) return ids;
+  const std::vector<std::string_view> texts = tokens->Strings();
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    if (std::find(std::begin(wanted), std::end(wanted), texts[i]) != std::end(wanted)) {
+      ids.push_back(static_cast<std::int64_t>(i));
+    }
+  }
+  return ids;
+}
+
 void ReadVocabulary(const GgufFiles& checkpoint, Config& config) {
   config.vocab_size = ReadRows(checkpoint, "token_embd.weight");
   if (const GgufValue* const tokens = checkpoint.metadata.Find(kTokens)) {
@@ -184,6 +203,11 @@ void ReadVocabulary(const GgufFiles& checkpoint, Config& config) {
       tokens->Fail("the tokens are not as many as the rows of token_embd.weight", std::to_string(config.vocab_size),
                    std::to_string(count));
     }
+  }
+  config.soft_token_ids = FindTokens(checkpoint.metadata, kSoftTokens);
+  if (const GgufValue* const pad = checkpoint.metadata.Find("tokenizer.ggml.padding_token_id")) {
+    config.pad_token_id =
+        static_cast<std::int64_t>(CheckSize(*pad, 0, static_cast<std::int64_t>(config.vocab_size) - 1));
   }
   if (!config.HasPerLayerInput()) return;
   constexpr char kPerLayer[] = "per_layer_token_embd.weight";
@@ -249,19 +273,10 @@ Config ReadGgufConfig(const GgufFiles& checkpoint, GgufTensors& tensors) {
 }
 
 std::vector<std::int64_t> ReadEndTokens(const GgufMetadata& metadata) {
-  std::vector<std::int64_t> ids;
+  std::vector<std::int64_t> ids = FindTokens(metadata, kEndTokens);
   for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
     if (const GgufValue* const id = metadata.Find(key)) {
       ids.push_back(static_cast<std::int64_t>(CheckSize(*id, 0, kMaxVocabulary)));
-    }
-  }
-  if (const GgufValue* const tokens = metadata.Find(kTokens)) {
-    constexpr std::string_view kEnds[] = {"<eos>", "<turn|>", "<|tool_response>"};
-    const std::vector<std::string_view> texts = tokens->Strings();
-    for (std::size_t i = 0; i < texts.size(); ++i) {
-      if (std::find(std::begin(kEnds), std::end(kEnds), texts[i]) != std::end(kEnds)) {
-        ids.push_back(static_cast<std::int64_t>(i));
-      }
     }
   }
   std::sort(ids.begin(), ids.end());
