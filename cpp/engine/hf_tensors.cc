@@ -52,7 +52,7 @@ Linear HfTensors::Matrix(const std::string& name, std::size_t rows, std::size_t 
   if (!IsCoded(encoding)) return linear;
   const TensorView& scale = NeedScales(name + ".weight_scale", rows, cols);
   if (scale.shape[1] != 1) WrongShape(scale, "F32 [" + std::to_string(rows) + ", 1]");
-  linear.weight.row_scale = scale.bytes.data();
+  linear.weight.scales = {scale.bytes.data(), rows};
   linear.input_scale = Scalar(name + ".input_activation_scale");
   linear.output_scale = Scalar(name + ".output_activation_scale");
   for (const float value : {linear.input_scale, linear.output_scale}) {
@@ -100,7 +100,7 @@ Linear HfTensors::TiedHead(const std::string& embedding, std::size_t rows, std::
   const TensorView& scale = NeedScales(embedding + ".embedding_scale", rows, cols);
   if (scale.shape[1] != 1)
     WrongShape(scale, "F32 [" + std::to_string(rows) + ", 1], as the head that is tied to it needs");
-  head.weight.row_scale = scale.bytes.data();
+  head.weight.scales = {scale.bytes.data(), rows};
   return head;
 }
 
