@@ -98,15 +98,16 @@ void RefuseUnsupportedFeatures(const JsonCursor& text) {
 }
 
 // True for the mobile format, false for plain float weights.
-bool ReadQuantization(const JsonCursor& root, const JsonCursor& text) {
+Packing ReadQuantization(const JsonCursor& root, const JsonCursor& text) {
   auto quantization = root.FindNonNull("quantization_config");
   if (!quantization) quantization = text.FindNonNull("quantization_config");
-  if (!quantization) return false;
+  if (!quantization) return Packing::kNone;
   const JsonCursor method = quantization->At("quant_method");
-  if (method.String() == "gemma") return true;
+  if (method.String() == "gemma") return Packing::kMobile;
+  if (method.String() == "compressed-tensors") return Packing::kCompressedTensors;
   Refuse(method, "this quantization is not supported",
-         "Use the mobile checkpoint (its name ends in -qat-mobile-transformers) or the bfloat16 one.", "\"gemma\"",
-         Quoted(method.String()));
+         "Use the mobile checkpoint (its name ends in -qat-mobile-transformers) or the bfloat16 one.",
+         "\"gemma\" or \"compressed-tensors\"", Quoted(method.String()));
 }
 
 std::vector<LayerType> ReadLayerTypes(const JsonCursor& text, std::size_t count) {
@@ -316,7 +317,7 @@ HfConfig ReadConfig(const JsonValue& value, const std::string& file) {
 
   HfConfig result;
   result.model_type = model_type.String();
-  result.is_mobile = ReadQuantization(root, text);
+  result.packing = ReadQuantization(root, text);
   result.config = ReadText(text, family);
   result.config.tie_word_embeddings = ReadTie(root, text);
   if (nested) ReadSoftTokens(root, text, result.config);

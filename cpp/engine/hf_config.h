@@ -8,10 +8,17 @@
 
 namespace gemmule {
 
+// How the matrices of a checkpoint may be packed, by its quantization_config.
+enum class Packing {
+  kNone,
+  kMobile,             // quant_method "gemma"
+  kCompressedTensors,  // quant_method "compressed-tensors"
+};
+
 struct HfConfig {
   Config config;
   std::string model_type;  // of the whole checkpoint: "gemma4", "gemma4_text", "gemma4_unified", ...
-  bool is_mobile = false;  // quantization_config.quant_method is "gemma"
+  Packing packing = Packing::kNone;
 };
 
 // `file` names the config in messages. Throws FormatError for a field that is missing, of the wrong type or out of

@@ -5,64 +5,126 @@
 namespace gemmule {
 namespace {
 
+using Shape = std::vector<std::uint64_t>;
+
 bool IsPacked(DType dtype) { return dtype == DType::kU8 || dtype == DType::kI8; }
 
 }  // namespace
 
-HfTensors::HfTensors(const CheckpointFiles& checkpoint, bool mobile)
+HfTensors::HfTensors(const CheckpointFiles& checkpoint, Packing packing)
     : TensorTable(checkpoint.weights, checkpoint.config_path),
-      mobile_(mobile),
+      packing_(packing),
       prefix_(checkpoint.weights.Find("model.language_model.norm.weight") ? "model.language_model." : "model.") {}
 
-Encoding HfTensors::CheckMatrix(const TensorView& tensor, std::size_t rows, std::size_t cols) const {
-  if (const auto encoding = FloatEncoding(tensor.dtype)) {
-    if (tensor.shape == std::vector<std::uint64_t>{rows, cols}) return *encoding;
-    WrongShape(tensor, tensor.dtype_name + " " + ShapeText({rows, cols}));
+Encoding HfTensors::PackedEncoding(const TensorView& tensor, std::size_t rows, std::size_t cols) const {
+  if (packing_ == Packing::kNone) {
+    WrongShape(tensor, "BF16, F16 or F32, since config.json has no quantization_config");
   }
-  if (!IsPacked(tensor.dtype)) WrongShape(tensor, "BF16, F16, F32, or packed U8 or I8");
-  if (!mobile_)
-    WrongShape(tensor, "BF16, F16 or F32, since config.json has no quantization_config of quant_method gemma");
   if (tensor.dtype == DType::kI8) {
-    if (tensor.shape == std::vector<std::uint64_t>{rows, cols}) return Encoding::kC8;
+    if (tensor.shape == Shape{rows, cols}) return Encoding::kC8;
     WrongShape(tensor, "I8 " + ShapeText({rows, cols}));
   }
   for (const Encoding encoding : {Encoding::kC4, Encoding::kC2}) {
     const std::size_t per_byte = BlockElements(encoding);
-    if (cols % per_byte == 0 && tensor.shape == std::vector<std::uint64_t>{rows, cols / per_byte}) return encoding;
+    if (cols % per_byte == 0 && tensor.shape == Shape{rows, cols / per_byte}) return encoding;
   }
   WrongShape(tensor, "U8 for shape " + ShapeText({rows, cols}) + ": two elements a byte (4 bits) or four (2 bits)");
 }
 
-const TensorView& HfTensors::NeedScales(const std::string& name, std::size_t rows, std::size_t cols) {
+void HfTensors::AddScales(Stored& stored, const std::string& name, std::size_t rows, std::size_t cols) {
   const TensorView& tensor = Need(name);
-  const bool two =
+  const auto encoding = FloatEncoding(tensor.dtype);
+  const bool fits =
       tensor.shape.size() == 2 && tensor.shape[0] == rows && tensor.shape[1] != 0 && cols % tensor.shape[1] == 0;
-  if (tensor.dtype != DType::kF32 || !two) {
+  // The mobile format has float32 scales and nothing else; compressed-tensors writes what the model is saved in.
+  const bool allowed = packing_ == Packing::kMobile ? tensor.dtype == DType::kF32 : encoding.has_value();
+  if (!allowed || !fits) {
     WrongShape(tensor, "F32 [" + std::to_string(rows) + ", S] with S a divisor of " + std::to_string(cols));
   }
-  CountBytes(tensor);
-  return tensor;
+  stored.scales = &tensor;
+  stored.scale_encoding = *encoding;
+}
+
+// The names of the mobile format, and plain matrices.
+HfTensors::Stored HfTensors::FindPlain(const std::string& name, std::size_t rows, std::size_t cols) {
+  const bool is_table = packing_ == Packing::kMobile && Has(name + ".embedding_quantized");
+  const TensorView& elements = Need(is_table ? name + ".embedding_quantized" : name + ".weight");
+  if (const auto encoding = FloatEncoding(elements.dtype)) {
+    if (elements.shape != Shape{rows, cols}) WrongShape(elements, elements.dtype_name + " " + ShapeText({rows, cols}));
+    return {*encoding, &elements, nullptr};
+  }
+  if (!IsPacked(elements.dtype)) WrongShape(elements, "BF16, F16, F32, or packed U8 or I8");
+  Stored stored{PackedEncoding(elements, rows, cols), &elements, nullptr};
+  AddScales(stored, is_table ? name + ".embedding_scale" : name + ".weight_scale", rows, cols);
+  return stored;
+}
+
+// compressed-tensors' "pack-quantized": words of 32 bits, the lowest bits first, which are the mobile format's bytes.
+HfTensors::Stored HfTensors::FindWords(const std::string& name, std::size_t rows, std::size_t cols) {
+  const TensorView& words = Need(name + ".weight_packed");
+  for (const char* unsupported : {".weight_zero_point", ".weight_g_idx"}) {
+    if (!Has(name + unsupported)) continue;
+    throw UnsupportedError("zero points and reordered columns are not run",
+                           "Use a checkpoint quantized symmetrically and without actorder, as Google's are.",
+                           {.file = At(words).file, .tensor = FileName(name + unsupported)});
+  }
+  if (Has(name + ".weight_shape")) Need(name + ".weight_shape");  // says what the config says
+  const auto holds = [&](std::size_t bits) {
+    return words.shape == Shape{rows, cols * bits / 32} && cols * bits % 32 == 0;
+  };
+  if (words.dtype != DType::kI32 || !(holds(2) || holds(4))) {
+    WrongShape(words, "I32 for shape " + ShapeText({rows, cols}) + ": 8 elements a word (4 bits) or 16 (2 bits)");
+  }
+  Stored stored{holds(4) ? Encoding::kC4 : Encoding::kC2, &words, nullptr};
+  AddScales(stored, name + ".weight_scale", rows, cols);
+  const bool grouped = stored.scales->shape[1] != 1;
+  if (grouped && stored.encoding == Encoding::kC4 && stored.scales->shape[1] * 32 == cols) {
+    stored.encoding = Encoding::kG4;
+  }
+  return stored;
+}
+
+HfTensors::Stored HfTensors::Find(const std::string& name, std::size_t rows, std::size_t cols) {
+  const bool words = packing_ == Packing::kCompressedTensors && Has(name + ".weight_packed");
+  return words ? FindWords(name, rows, cols) : FindPlain(name, rows, cols);
+}
+
+HfTensors::Stored HfTensors::Take(const std::string& name, std::size_t rows, std::size_t cols) {
+  const Stored stored = Find(name, rows, cols);
+  Count(*stored.elements, std::uint64_t{rows} * cols);
+  if (stored.scales != nullptr) CountBytes(*stored.scales);
+  return stored;
+}
+
+MatrixView HfTensors::View(const Stored& stored, std::size_t rows, std::size_t cols) const {
+  MatrixView view{stored.encoding, stored.elements->bytes.data(), rows, cols};
+  if (stored.scales == nullptr) return view;
+  const std::size_t columns = stored.scales->shape[1];
+  if (columns != 1 && stored.encoding != Encoding::kG4) {
+    WrongShape(*stored.scales, "[" + std::to_string(rows) + ", 1], one scale a row, or 4 bits in groups of 32");
+  }
+  view.scales = {stored.scales->bytes.data(), rows * columns, stored.scale_encoding};
+  return view;
+}
+
+// 0: not calibrated, nothing is rounded. compressed-tensors leaves such scales out.
+float HfTensors::ActivationScale(const std::string& name) {
+  if (packing_ == Packing::kCompressedTensors && !Has(name)) return 0.0f;
+  const float scale = Scalar(name);
+  if (scale >= 0.0f) return scale;
+  throw FormatError("a negative activation scale", {.file = At(Need(name)).file,
+                                                    .tensor = FileName(name),
+                                                    .expected = "0 (not calibrated) or more",
+                                                    .found = std::to_string(scale)});
 }
 
 Linear HfTensors::Matrix(const std::string& name, std::size_t rows, std::size_t cols) {
-  const TensorView& weight = Need(name + ".weight");
-  const Encoding encoding = CheckMatrix(weight, rows, cols);
-  Count(weight, std::uint64_t{rows} * cols);
-  Linear linear{.name = FileName(name), .weight = {encoding, weight.bytes.data(), rows, cols}};
-  if (!IsCoded(encoding)) return linear;
-  const TensorView& scale = NeedScales(name + ".weight_scale", rows, cols);
-  if (scale.shape[1] != 1) WrongShape(scale, "F32 [" + std::to_string(rows) + ", 1]");
-  linear.weight.scales = {scale.bytes.data(), rows};
-  linear.input_scale = Scalar(name + ".input_activation_scale");
-  linear.output_scale = Scalar(name + ".output_activation_scale");
-  for (const float value : {linear.input_scale, linear.output_scale}) {
-    if (value < 0.0f) {
-      throw FormatError("a negative activation scale", {.file = files_.files[weight.file]->path(),
-                                                        .tensor = linear.name,
-                                                        .expected = "0 (not calibrated) or more",
-                                                        .found = std::to_string(value)});
-    }
-  }
+  const Stored stored = Take(name, rows, cols);
+  Linear linear{.name = FileName(name), .weight = View(stored, rows, cols)};
+  if (!IsCoded(stored.encoding)) return linear;
+  const bool mobile = packing_ == Packing::kMobile;
+  linear.input_scale = ActivationScale(name + (mobile ? ".input_activation_scale" : ".input_scale"));
+  linear.output_scale = ActivationScale(name + (mobile ? ".output_activation_scale" : ".output_scale"));
   return linear;
 }
 
@@ -79,32 +141,23 @@ ExpertMatrices HfTensors::Stack(const std::string& name, std::size_t experts, st
 }
 
 Embedding HfTensors::Table(const std::string& name, std::size_t rows, std::size_t cols, float multiplier) {
-  const bool packed = mobile_ && Has(name + ".embedding_quantized");
-  const TensorView& codes = Need(packed ? name + ".embedding_quantized" : name + ".weight");
-  Embedding table{.name = FileName(name),
-                  .encoding = CheckMatrix(codes, rows, cols),
-                  .cols = cols,
-                  .codes = files_.Rows(codes),
-                  .scales = nullptr,
-                  .multiplier = multiplier};
-  Count(codes, std::uint64_t{rows} * cols);
-  if (IsCoded(table.encoding)) table.scales = files_.Rows(NeedScales(name + ".embedding_scale", rows, cols));
-  return table;
+  const Stored stored = Take(name, rows, cols);
+  return {.name = FileName(name),
+          .encoding = stored.encoding,
+          .cols = cols,
+          .codes = files_.Rows(*stored.elements),
+          .scales = stored.scales ? files_.Rows(*stored.scales) : nullptr,
+          .scale_encoding = stored.scale_encoding,
+          .multiplier = multiplier};
 }
 
 Linear HfTensors::TiedHead(const std::string& embedding, std::size_t rows, std::size_t cols) {
-  const bool packed = mobile_ && Has(embedding + ".embedding_quantized");
-  const TensorView& codes = Need(packed ? embedding + ".embedding_quantized" : embedding + ".weight");
-  Linear head{.name = "lm_head", .weight = {CheckMatrix(codes, rows, cols), codes.bytes.data(), rows, cols}};
-  if (!IsCoded(head.weight.encoding)) return head;
-  const TensorView& scale = NeedScales(embedding + ".embedding_scale", rows, cols);
-  if (scale.shape[1] != 1)
-    WrongShape(scale, "F32 [" + std::to_string(rows) + ", 1], as the head that is tied to it needs");
-  head.weight.scales = {scale.bytes.data(), rows};
-  return head;
+  return {.name = "lm_head", .weight = View(Find(embedding, rows, cols), rows, cols)};
 }
 
-float HfTensors::CacheScale(const std::string& name) { return mobile_ && Has(name) ? Scalar(name) : 0.0f; }
+float HfTensors::CacheScale(const std::string& name) {
+  return packing_ == Packing::kMobile && Has(name) ? Scalar(name) : 0.0f;
+}
 
 std::vector<std::string> HfTensors::Leftovers(const Config& config) const {
   std::vector<std::string> leftovers;

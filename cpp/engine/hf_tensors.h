@@ -1,9 +1,10 @@
-// The tensors of a Hugging Face folder: floats, and the packed weights of the mobile format.
+// The tensors of a Hugging Face folder: floats, and the packed weights of the mobile and compressed-tensors formats.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "engine/hf_config.h"
 #include "engine/tensor_table.h"
 #include "formats/checkpoint_files.h"
 
@@ -11,10 +12,9 @@ namespace gemmule {
 
 class HfTensors : public TensorTable {
  public:
-  // `mobile`: the config announces the mobile format's packed weights.
-  HfTensors(const CheckpointFiles& checkpoint, bool mobile);
+  // `packing`: what the config announces. Each matrix is then packed or not, as the tensors there are say.
+  HfTensors(const CheckpointFiles& checkpoint, Packing packing);
 
-  // Packed where its dtype says so: the bits follow from the row's bytes.
   Linear Matrix(const std::string& name, std::size_t rows, std::size_t cols) override;
   // Floats.
   ExpertMatrices Stack(const std::string& name, std::size_t experts, std::size_t first, std::size_t rows,
@@ -28,10 +28,26 @@ class HfTensors : public TensorTable {
 
  private:
   std::string FileName(const std::string& name) const override;
-  const TensorView& NeedScales(const std::string& name, std::size_t rows, std::size_t cols);
-  Encoding CheckMatrix(const TensorView& tensor, std::size_t rows, std::size_t cols) const;
 
-  bool mobile_;
+  // A matrix as it is stored, its bits read from the bytes of its rows.
+  struct Stored {
+    Encoding encoding;
+    const TensorView* elements;
+    const TensorView* scales;  // (rows, S); null for floats
+    Encoding scale_encoding = Encoding::kF32;
+  };
+  Stored Find(const std::string& name, std::size_t rows, std::size_t cols);
+  // The same, counted among what the model holds.
+  Stored Take(const std::string& name, std::size_t rows, std::size_t cols);
+  Stored FindPlain(const std::string& name, std::size_t rows, std::size_t cols);
+  Stored FindWords(const std::string& name, std::size_t rows, std::size_t cols);
+  Encoding PackedEncoding(const TensorView& tensor, std::size_t rows, std::size_t cols) const;
+  void AddScales(Stored& stored, const std::string& name, std::size_t rows, std::size_t cols);
+  // The rows of `stored` for the kernels, which take one scale a row, or one a group of 32.
+  MatrixView View(const Stored& stored, std::size_t rows, std::size_t cols) const;
+  float ActivationScale(const std::string& name);
+
+  Packing packing_;
   std::string prefix_;  // of all names but the head's
 };
 

@@ -203,7 +203,7 @@ void LoadFolder(const std::string& folder, const LoadOptions& options, Checkpoin
   HfConfig hf = ReadConfig(opened.config, opened.config_path);
   CheckLimits(hf.config, opened.config_path);
   checkpoint.model_type = hf.model_type;
-  HfTensors tensors(opened, hf.is_mobile);
+  HfTensors tensors(opened, hf.packing);
   Fill(checkpoint, std::move(hf.config), tensors, opened.weights, options);
 }
 
