@@ -376,7 +376,8 @@ def _write_tensors(folder: Path, tensors: dict, shards: int, header_padding: int
 
 def write_safetensors(path: Path, tensors: dict[str, np.ndarray], header_padding: int = 0) -> None:
     """Tensors in the order given; uint16 stands for BF16."""
-    names = {"float32": "F32", "float16": "F16", "uint16": "BF16", "uint8": "U8", "int8": "I8", "int64": "I64"}
+    names = {"float32": "F32", "float16": "F16", "uint16": "BF16", "uint8": "U8", "int8": "I8"}
+    names |= {"int32": "I32", "int64": "I64"}
     header, offset = {}, 0
     for name, value in tensors.items():
         value = np.asarray(value)

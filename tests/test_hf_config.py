@@ -273,11 +273,6 @@ UNSUPPORTED = {
     ),
     "another model": ("root", {"model_type": "gemma3"}, '"gemma3"'),
     "a drafter": ("root", {"model_type": "gemma4_assistant"}, '"gemma4_assistant"'),
-    "compressed-tensors": (
-        "root",
-        {"quantization_config": {"quant_method": "compressed-tensors"}},
-        "compressed-tensors",
-    ),
     "bitsandbytes": ("root", {"quantization_config": {"quant_method": "bitsandbytes"}}, "bitsandbytes"),
     "gptq in the text config": ("text", {"quantization_config": {"quant_method": "gptq"}}, "gptq"),
 }
