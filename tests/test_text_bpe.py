@@ -149,7 +149,7 @@ def test_a_merge_without_result_is_left_out(tmp_path):
 
 @pytest.mark.parametrize("unit", ["a", " ", "\n", "e ", "é", "the", "<bos>"])
 def test_repeats_take_no_longer_than_text(pair, unit):
-    """A megabyte without a place to cut: about 0.3 s. Quadratic work would take 256 times as long as a sixteenth."""
+    """A megabyte without a place to cut: about 0.3 s. Quadratic work takes 256 times what a sixteenth takes."""
 
     def seconds(count):
         text = (unit * count).encode()
