@@ -49,9 +49,7 @@ def repacked(name: str, folder, scale_dtype: str):
         if key.endswith(".weight") and value.dtype == np.uint8:
             tensors[key + "_packed"] = np.ascontiguousarray(value).view("<i4")
         elif key.endswith("weight_scale") and scale_dtype == "BF16":
-            tensors[key] = (value.view(np.uint32) >> 16).astype(
-                np.uint16
-            )  # cut off, not rounded
+            tensors[key] = (value.view(np.uint32) >> 16).astype(np.uint16)  # cut off, not rounded
         else:
             tensors[key] = value
     folder.mkdir()

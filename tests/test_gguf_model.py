@@ -595,6 +595,18 @@ def test_a_pattern_of_full_layers_alone(tmp_path, dense):
     assert np.isfinite(load(only.write(tmp_path / "a.gguf")).logits(IDS)).all()
 
 
-def test_text_needs_a_tokenizer():
+def test_text_needs_a_tokenizer(tmp_path, dense):
+    model = load(dense.with_keys(tokenizer__ggml__tokens=None).write(tmp_path / "a.gguf"))
+    assert model.tokenizer is None
     with pytest.raises(gemmule.UnsupportedError, match="token ids only"):
-        load(DENSE).generate("Once")
+        model.generate("Once")
+
+
+def test_text_from_the_metadata():
+    """The tokenizer in the file is the one of the folder it was made from."""
+    tokenizer = gemmule.load(E2B).tokenizer
+    assert tokenizer is not None
+    for case in json.loads((FIXTURES / "tokenizer" / "strings.json").read_text()):
+        assert tokenizer.encode(case["text"]) == case["ids"]
+        assert tokenizer.decode(case["ids"]) == case["decoded"]
+        assert tokenizer.decode(case["ids"], skip_special_tokens=True) == case["decoded_skip"]

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "bindings/bind.h"
+#include "engine/gguf_text.h"
 #include "engine/load.h"
 
 namespace gemmule {
@@ -127,6 +128,11 @@ void BindModel(py::module_& module) {
       .def_property_readonly("activations", &ActivationsName)
       .def_property_readonly("kv", &KvName)
       .def_property_readonly("metadata", &Metadata)
+      .def("gguf_tokenizer",
+           [](const Checkpoint& c) {
+             const py::gil_scoped_release nogil;
+             return ReadGgufTokenizer(c.metadata);
+           })
       .def_property_readonly("end_tokens", [](const Checkpoint& c) { return c.end_tokens; })
       .def_property_readonly("info", &Info);
 }

@@ -90,7 +90,8 @@ void Rows(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const
           std::size_t y_stride) {
   // Tokens whose sums fit half of the registers: 32 on AVX-512 and Arm, else 16.
   constexpr std::size_t kRegisters = (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3) || HWY_ARCH_ARM_A64 ? 32 : 16;
-  constexpr std::size_t kTile = kRegisters / 2 / (2 * kGroupRegs);
+  // Under a sanitizer two: GCC would take minutes for the rest.
+  constexpr std::size_t kTile = HWY_IS_ASAN ? 2 : kRegisters / 2 / (2 * kGroupRegs);
   constexpr std::size_t kRowBlock = 16;  // rows that go by for each tile; they stay in the second-level cache
   for (std::size_t row = row_begin; row < row_end; row += kRowBlock) {
     TokenTiles<kEncoding, kTile>(w, row, HWY_MIN(row + kRowBlock, row_end), x, 0, y, y_stride);

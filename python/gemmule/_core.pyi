@@ -43,6 +43,8 @@ class Model:
     @property
     def metadata(self) -> dict[str, Any]:
         """Of a GGUF file: its keys and values, but for arrays of more than 1024 elements. Else empty."""
+    def gguf_tokenizer(self) -> Tokenizer | None:
+        """The tokenizer in a GGUF file's metadata; None where there is none."""
     @property
     def end_tokens(self) -> list[int]:
         """Of a GGUF file: ids that end a text. Else empty."""

@@ -84,11 +84,19 @@ class Model:
 
     @property
     def tokenizer(self) -> Tokenizer | None:
-        """The checkpoint's tokenizer; None where the folder has no tokenizer.json."""
+        """The checkpoint's tokenizer; None where the folder has no tokenizer.json, or the GGUF file no tokens."""
         with self._opening:
-            if self._tokenizer is None and (self._folder / "tokenizer.json").is_file():
-                self._tokenizer = Tokenizer(self._folder, trust_template=self._trust_template)
+            if self._tokenizer is None:
+                self._tokenizer = self._open_tokenizer()
             return self._tokenizer
+
+    def _open_tokenizer(self) -> Tokenizer | None:
+        trust = self._trust_template
+        if self._folder.is_dir():
+            has_one = (self._folder / "tokenizer.json").is_file()
+            return Tokenizer.from_pretrained(self._folder, trust_template=trust) if has_one else None
+        core = self._core.gguf_tokenizer()
+        return core and Tokenizer.from_gguf(core, self._core.metadata, self._folder, trust_template=trust)
 
     @property
     def vocab_size(self) -> int:
@@ -232,9 +240,9 @@ class Model:
         tokenizer = self.tokenizer
         if tokenizer is None:
             raise UnsupportedError(
-                f"{self._folder}: this checkpoint has no tokenizer.json, so it takes token ids only",
-                remedy="Pass token ids, or copy the model's tokenizer.json into the folder.",
-                file=str(self._folder / "tokenizer.json"),
+                f"{self._folder}: this checkpoint has no tokenizer, so it takes token ids only",
+                remedy="Pass token ids, or copy the model's tokenizer.json into its folder.",
+                file=str(self._folder),
             )
         return tokenizer
 

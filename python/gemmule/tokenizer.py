@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,16 @@ class Tokenizer:
         chat_template: the template's source, or None.
     """
 
-    def __init__(self, folder: Path, *, trust_template: bool = False) -> None:
-        self._core = _core.Tokenizer.open(str(checkpoint.require_file(folder / "tokenizer.json")))
-        config = checkpoint.read_json(folder / "tokenizer_config.json")
+    def __init__(self, core: _core.Tokenizer, config: Mapping[str, Any], template: ChatTemplate | None, place: Path):
+        """config: the special tokens' texts, as "bos_token" and so on; place: the folder or file it comes from."""
+        self._core = core
         self.bos_token, self.bos_token_id = self._named(config, "bos")
         self.eos_token, self.eos_token_id = self._named(config, "eos")
         self.pad_token, self.pad_token_id = self._named(config, "pad")
         self.unk_token, self.unk_token_id = self._named(config, "unk")
         self.vocab_size = self._core.size
-        self._template = ChatTemplate.find(folder, trusted=trust_template)
-        self._folder = folder
+        self._template = template
+        self._place = place
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], *, trust_template: bool = False) -> Tokenizer:
@@ -48,7 +48,20 @@ class Tokenizer:
             MissingFileError: no folder, or no tokenizer.json in it.
             FormatError: a file in it is broken.
         """
-        return cls(checkpoint.find(folder), trust_template=trust_template)
+        place = checkpoint.find(folder)
+        core = _core.Tokenizer.open(str(checkpoint.require_file(place / "tokenizer.json")))
+        config = checkpoint.read_json(place / "tokenizer_config.json")
+        return cls(core, config, ChatTemplate.find(place, trusted=trust_template), place)
+
+    @classmethod
+    def from_gguf(
+        cls, core: _core.Tokenizer, metadata: Mapping[str, Any], file: Path, *, trust_template: bool = False
+    ) -> Tokenizer:
+        """The tokenizer that a GGUF file describes in its metadata."""
+        source = metadata.get("tokenizer.chat_template")
+        template = ChatTemplate(source, file, trust_template) if isinstance(source, str) else None
+        # Gemma's special tokens are spelled alike everywhere; the ids in the metadata are those of these.
+        return cls(core, {}, template, file)
 
     @property
     def chat_template(self) -> str | None:
@@ -134,9 +147,9 @@ class Tokenizer:
         """The chat template. Raises UnsupportedError where there is none."""
         if self._template is None:
             raise UnsupportedError(
-                f"{self._folder}: this checkpoint has no chat template",
+                f"{self._place}: this checkpoint has no chat template",
                 remedy="Use generate() with plain text, or put the model's chat_template.jinja into the folder.",
-                file=str(self._folder),
+                file=str(self._place),
             )
         return self._template
 
@@ -158,7 +171,7 @@ class Tokenizer:
         ids: list[int] = self._core.encode(_utf8(text), parse_special).tolist()
         return ids
 
-    def _named(self, config: dict[str, Any], name: str) -> tuple[str | None, int | None]:
+    def _named(self, config: Mapping[str, Any], name: str) -> tuple[str | None, int | None]:
         """The special token `name`: as the configuration says, else as Gemma spells it."""
         token = config.get(f"{name}_token", f"<{name}>")
         token = token.get("content") if isinstance(token, dict) else token
@@ -166,7 +179,7 @@ class Tokenizer:
         return (None, None) if id is None else (token, id)
 
     def __repr__(self) -> str:
-        return f"Tokenizer({str(self._folder)!r}, vocab_size={self.vocab_size})"
+        return f"Tokenizer({str(self._place)!r}, vocab_size={self.vocab_size})"
 
 
 def _utf8(text: object) -> bytes:

@@ -1,0 +1,42 @@
+#include "engine/gguf_text.h"
+
+#include <cstdint>
+#include <vector>
+
+#include "text/tokenizer_gguf.h"
+
+namespace gemmule {
+
+std::optional<Tokenizer> ReadGgufTokenizer(const GgufMetadata& metadata) {
+  const GgufValue* tokens = metadata.Find("tokenizer.ggml.tokens");
+  if (tokens == nullptr) return std::nullopt;
+  const std::string_view model = metadata.At("tokenizer.ggml.model").String();
+  const bool by_score = model == "llama";
+  const std::vector<std::string_view> texts = tokens->Strings();
+
+  std::vector<std::int32_t> types;
+  const GgufValue& type_values = metadata.At("tokenizer.ggml.token_type");
+  for (std::size_t i = 0; i < type_values.size(); ++i) {
+    types.push_back(static_cast<std::int32_t>(type_values.Child(i).Int()));
+  }
+  std::vector<float> scores;
+  if (by_score) {
+    const GgufValue& score_values = metadata.At("tokenizer.ggml.scores");
+    for (std::size_t i = 0; i < score_values.size(); ++i) {
+      scores.push_back(static_cast<float>(score_values.Child(i).Number()));
+    }
+  }
+  std::vector<std::string_view> merges;
+  if (!by_score) merges = metadata.At("tokenizer.ggml.merges").Strings();
+  // A "llama" file that says nothing means a space in front, as llama.cpp takes it.
+  const GgufValue* space = metadata.Find("tokenizer.ggml.add_space_prefix");
+  return MakeTokenizer({.file = tokens->file(),
+                        .model = model,
+                        .tokens = texts,
+                        .scores = scores,
+                        .token_types = types,
+                        .merges = merges,
+                        .add_space_prefix = space != nullptr ? space->Bool() : by_score});
+}
+
+}  // namespace gemmule
