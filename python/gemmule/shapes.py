@@ -1,8 +1,8 @@
 """What a text model's config.json asks for: the shape of every matrix and vector, before any file is opened.
 
-Names are those of the checkpoint behind its prefix (`model.language_model.` or `model.`), without `.weight`. Letters for
-dimensions are those of cpp/model/config.h. The engine reads the config by itself, and strictly; this is for those who
-look at a checkpoint, also at one that the engine refuses.
+Names are those of the checkpoint behind its prefix (`model.language_model.` or `model.`), without `.weight`. Letters
+for dimensions are those of cpp/model/config.h. The engine reads the config by itself, and strictly; this is for those
+who look at a checkpoint, also at one that the engine refuses.
 """
 
 from __future__ import annotations
