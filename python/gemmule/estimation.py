@@ -18,11 +18,11 @@ from .tensors import CACHE_SCALE, WEIGHT, Tensor, Tensors
 KV_BITS = {"float32": (32, 32), "bf16": (16, 16), "static": (8, 4)}  # of sliding layers, of full ones
 
 # Measured, as what a process grows by beyond the buffers below, and rounded up; docs/decisions/0013-hub.md has figures.
-_PROGRAM_BYTES = 6_000_000  # code of the engine and of Python that runs for the first time, stacks of threads
+_PROGRAM_BYTES = 3_700_000  # code of the engine and of Python that runs for the first time, stacks of threads
 _TENSOR_BYTES = 700  # names, shapes and places of one tensor
-_EDGE_BYTES = 64 * 1024  # pages that a mapped range brings with it at each end, because the system maps several at once
+_PIECE_BYTES = 2 << 20  # of a file that are mapped at once where one byte is touched: the largest folio
 _TOKENIZER_FACTOR = 8  # bytes of memory that a byte of tokenizer.json becomes, the parser's peak included
-_TOKENIZER_CODE_BYTES = 5_000_000
+_TOKENIZER_CODE_BYTES = 3_200_000
 
 
 @dataclass(frozen=True)
@@ -144,19 +144,18 @@ def _is_resident(tensors: Tensors, tensor: Tensor) -> bool:
 
 
 def _text_weights(tensors: Tensors) -> int:
-    """Pages of what is mapped, neighbours included, and the vectors that are kept as float32 beside them."""
-    used = sorted(
-        ((t.file, t.offset, t.bytes) for t in tensors.all if _is_resident(tensors, t)), key=lambda place: place[:2]
-    )
-    pages, file, end = 0, None, 0
-    for at, offset, size in used:
-        if at != file or offset > end + 2 * _EDGE_BYTES:  # a new range of the file begins
-            pages, file, end = pages + 2 * _EDGE_BYTES, at, offset
-        pages, end = pages + offset + size - end, offset + size
-    vectors = sum(t.elements for t in tensors.all if _is_resident(tensors, t) and t.role == WEIGHT and len(t.shape) < 2)
-    headers = sum(min((t.offset for t in tensors.all if t.file == file), default=0) for file in tensors.files)
-    most = sum(file.stat().st_size for file in tensors.files)
-    return min(pages + headers, most) + 4 * vectors
+    """What is mapped, in the pieces that the system maps at once, and the vectors kept as float32 beside it."""
+    used = [tensor for tensor in tensors.all if _is_resident(tensors, tensor)]
+    mapped = 0
+    for file in tensors.files:
+        pieces = {0}  # the header
+        for tensor in used:
+            if tensor.file == file:
+                first, last = tensor.offset, tensor.offset + max(0, tensor.bytes - 1)
+                pieces.update(range(first // _PIECE_BYTES, last // _PIECE_BYTES + 1))
+        mapped += min(len(pieces) * _PIECE_BYTES, file.stat().st_size)
+    vectors = sum(tensor.elements for tensor in used if tensor.role == WEIGHT and len(tensor.shape) < 2)
+    return mapped + 4 * vectors
 
 
 def _kv_cache(tensors: Tensors, context: int, kv: str) -> int:
@@ -173,19 +172,22 @@ def _kv_cache(tensors: Tensors, context: int, kv: str) -> int:
 
 
 def _scratch(tensors: Tensors, context: int, activations: str) -> int:
-    """Buffers of cpp/model/forward.h and linear.h for one chunk; logits of the engine, the caller and the sampler."""
+    """Buffers of cpp/model/{forward,experts,linear}.h for one chunk, and of cpp/engine/ for one token's logits."""
     shape = tensors.shape
     d, tokens = shape.hidden_size, min(context, _core.CHUNK_TOKENS)
     q = max(shape.heads * layer.head_dim for layer in shape.layers)
     kv = max(layer.kv_heads * layer.head_dim for layer in shape.layers)
-    f = max(max(layer.mlp_width for layer in shape.layers), 2 * shape.expert_width)
+    f = max(layer.mlp_width for layer in shape.layers)
     per_layer = len(shape.layers) * shape.per_layer_width
     floats = 3 * d + q + 2 * kv + 2 * f + per_layer + shape.per_layer_width
+    if shape.experts:
+        floats += 4 * d + shape.experts + 2 * shape.expert_width
     floats += sum({layer.head_dim for layer in shape.layers})  # cos and sin of each kind of layer
     widest = max(d, q, f)
     coded = any(t.role == WEIGHT and not t.is_float for t in tensors.all if _is_resident(tensors, t))
     inputs = widest + 4 * d if coded and activations != "float32" else 8 * widest
-    return tokens * (4 * floats + inputs) + 3 * 4 * shape.vocab_size
+    logits = 2 * 4 + 4 + 16  # bytes a token of the vocabulary: engine and caller, the sampler's copy, its candidates
+    return tokens * (4 * floats + inputs) + logits * shape.vocab_size
 
 
 def _tokenizer(folder: Path) -> int:
