@@ -11,6 +11,7 @@ import pytest
 import gemmule
 from checkpoints import FULL, SLIDING, make_checkpoint
 from gemmule import cli, estimation, memory
+from gemmule.checkpoint import find
 from golden_cases import FIXTURES
 
 # Of the smallest models, most is program code, whose pages depend on the versions of Python and its libraries.
@@ -156,6 +157,21 @@ def test_what_the_machine_has_free_is_a_limit(monkeypatch):
     assert gemmule.load("fairy", context=1024).context == 1024
     monkeypatch.setattr(estimation, "available_bytes", lambda: None)
     assert gemmule.load("fairy", context=1024).context == 1024
+
+
+@pytest.mark.parametrize("path", ["fairy", FIXTURES / "e2b", FIXTURES / "dense", FIXTURES / "moe"], ids=str)
+@pytest.mark.parametrize("kv", ["auto", "bf16"])
+def test_the_quick_look_is_never_under_the_estimate(path, kv):
+    """Loading counts tensors only where the quick look says that memory might not do."""
+    for context in (None, 64):
+        assert estimation._at_most(find(path), context, kv) >= gemmule.estimate(path, context, kv).resident
+
+
+def test_a_broken_checkpoint_is_left_to_the_engine(tmp_path):
+    folder = make_checkpoint(tmp_path / "broken")
+    (folder / "config.json").write_text('{"model_type": "gemma4_text", "num_hidden_layers": "many"}')
+    with pytest.raises(gemmule.FormatError, match="num_hidden_layers"):
+        gemmule.load(folder, memory_limit=1)
 
 
 def test_free_memory_of_this_machine():

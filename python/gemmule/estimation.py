@@ -9,11 +9,11 @@ from pathlib import Path
 
 from . import _core, arguments, hub
 from .checkpoint import find
-from .errors import ArgumentError, ResourceError
+from .errors import ArgumentError, FormatError, ResourceError
 from .memory import available_bytes
-from .shapes import EMBEDDINGS, LEFTOVERS, PER_LAYER_EMBEDDINGS, TOWERS, UNKNOWN, bare_name
+from .shapes import EMBEDDINGS, LEFTOVERS, PER_LAYER_EMBEDDINGS, TOWERS, UNKNOWN, TextShape, bare_name
 from .table import amount, table
-from .tensors import CACHE_SCALE, WEIGHT, Tensor, Tensors
+from .tensors import CACHE_SCALE, WEIGHT, Tensor, Tensors, read_shape
 
 KV_BITS = {"float32": (32, 32), "bf16": (16, 16), "static": (8, 4)}  # of sliding layers, of full ones
 
@@ -91,16 +91,27 @@ def estimate(
 
 def require_room(folder: Path, *, context: int | None, kv: str, activations: str, memory_limit: int | None) -> None:
     """Raises ResourceError, with the table, where a model will not fit: into `memory_limit` with its whole context, or
-    into what the machine has free, with the context if that was given and one chunk of tokens if not."""
-    limit, whose = None, "memory_limit"
+    into what the machine has free, with the context if that was given and one chunk of tokens if not.
+
+    What is wrong with a checkpoint's files is left to the engine to say.
+    """
+    whose = "memory_limit"
     if memory_limit is not None:
         limit = arguments.integer("memory_limit", memory_limit, least=1)
     elif free := available_bytes():
         limit, whose = free
         context = _core.CHUNK_TOKENS if context is None else context
-    if limit is None:
+    else:
         return
-    needed = _estimate(Tensors(folder), context, kv, activations, capped=memory_limit is None)
+    try:
+        if not (folder / "config.json").is_file() or _at_most(folder, context, kv) <= limit:
+            return
+        tensors = Tensors(folder)
+        needed = _estimate(
+            tensors, min(context or tensors.shape.max_context, tensors.shape.max_context), kv, activations
+        )
+    except FormatError:
+        return
     if needed.resident <= limit:
         return
     has = f"memory_limit is {amount(limit)}" if memory_limit is not None else f"{whose} has {amount(limit)} left"
@@ -113,22 +124,33 @@ def require_room(folder: Path, *, context: int | None, kv: str, activations: str
     )
 
 
-def _estimate(tensors: Tensors, context: int | None, kv: str, activations: str, *, capped: bool = False) -> Estimate:
+def _at_most(folder: Path, context: int | None, kv: str) -> int:
+    """More than `estimate` says, in less than a millisecond: as if all bytes of the files were in use."""
+    shape = read_shape(folder)[1]
+    tokens = min(context or shape.max_context, shape.max_context)
+    files = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    cache = _kv_cache(shape, tokens, "float32" if kv == "auto" else kv)
+    lists = 100_000 * _TENSOR_BYTES  # the largest checkpoint has a few thousand tensors
+    own = 4 * sum(shape.vectors().values()) + _scratch(shape, tokens, floats=True) + _tokenizer(folder)
+    return files + lists + cache + own + _PROGRAM_BYTES
+
+
+def _estimate(tensors: Tensors, context: int | None, kv: str, activations: str) -> Estimate:
     arguments.choice("kv", kv, ("auto", *KV_BITS))
-    most = tensors.shape.max_context
-    tokens = most if context is None else arguments.integer("context", context, least=1)
-    if tokens > most and not capped:
-        raise ArgumentError(f"context is {tokens}; the checkpoint was made for {most} positions at most")
-    tokens = min(tokens, most)
+    shape = tensors.shape
+    tokens = shape.max_context if context is None else arguments.integer("context", context, least=1)
+    if tokens > shape.max_context:
+        raise ArgumentError(f"context is {tokens}; the checkpoint was made for {shape.max_context} positions at most")
     if kv == "auto":
         kv = "static" if _has_cache_scales(tensors) else "float32"
+    coded = any(t.role == WEIGHT and not t.is_float for t in tensors.all if _is_resident(tensors, t))
     return Estimate(
         path=str(tensors.folder),
         context=tokens,
         kv=kv,
         text_weights=_text_weights(tensors),
-        kv_cache=_kv_cache(tensors, tokens, kv),
-        scratch=_scratch(tensors, tokens, activations),
+        kv_cache=_kv_cache(shape, tokens, kv),
+        scratch=_scratch(shape, tokens, floats=not coded or activations == "float32"),
         tokenizer=_tokenizer(tensors.folder),
         program=_PROGRAM_BYTES + _TENSOR_BYTES * len(tensors.all),
         on_disk=_sums(tensors, [EMBEDDINGS, PER_LAYER_EMBEDDINGS]),
@@ -158,9 +180,9 @@ def _text_weights(tensors: Tensors) -> int:
     return mapped + 4 * vectors
 
 
-def _kv_cache(tensors: Tensors, context: int, kv: str) -> int:
+def _kv_cache(shape: TextShape, context: int, kv: str) -> int:
     """As cpp/model/kv_cache.cc makes it: blocks of positions, a ring of them for a sliding layer."""
-    shape, block, chunk = tensors.shape, _core.KV_BLOCK_TOKENS, _core.CHUNK_TOKENS
+    block, chunk = _core.KV_BLOCK_TOKENS, _core.CHUNK_TOKENS
     wanted = -(-context // block)
     ring = (shape.window - 1 + chunk - 1) // block + 2
     total = 0
@@ -171,23 +193,21 @@ def _kv_cache(tensors: Tensors, context: int, kv: str) -> int:
     return total
 
 
-def _scratch(tensors: Tensors, context: int, activations: str) -> int:
+def _scratch(shape: TextShape, context: int, *, floats: bool) -> int:
     """Buffers of cpp/model/{forward,experts,linear}.h for one chunk, and of cpp/engine/ for one token's logits."""
-    shape = tensors.shape
     d, tokens = shape.hidden_size, min(context, _core.CHUNK_TOKENS)
     q = max(shape.heads * layer.head_dim for layer in shape.layers)
     kv = max(layer.kv_heads * layer.head_dim for layer in shape.layers)
     f = max(layer.mlp_width for layer in shape.layers)
     per_layer = len(shape.layers) * shape.per_layer_width
-    floats = 3 * d + q + 2 * kv + 2 * f + per_layer + shape.per_layer_width
+    width = 3 * d + q + 2 * kv + 2 * f + per_layer + shape.per_layer_width
     if shape.experts:
-        floats += 4 * d + shape.experts + 2 * shape.expert_width
-    floats += sum({layer.head_dim for layer in shape.layers})  # cos and sin of each kind of layer
+        width += 4 * d + shape.experts + 2 * shape.expert_width
+    width += sum({layer.head_dim for layer in shape.layers})  # cos and sin of each kind of layer
     widest = max(d, q, f)
-    coded = any(t.role == WEIGHT and not t.is_float for t in tensors.all if _is_resident(tensors, t))
-    inputs = widest + 4 * d if coded and activations != "float32" else 8 * widest
+    inputs = 8 * widest if floats else widest + 4 * d  # what a matrix multiplies: floats twice, or codes
     logits = 2 * 4 + 4 + 16  # bytes a token of the vocabulary: engine and caller, the sampler's copy, its candidates
-    return tokens * (4 * floats + inputs) + logits * shape.vocab_size
+    return tokens * (4 * width + inputs) + logits * shape.vocab_size
 
 
 def _tokenizer(folder: Path) -> int:

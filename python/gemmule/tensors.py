@@ -122,16 +122,7 @@ class Tensors:
     def __init__(self, folder: Path) -> None:
         checkpoint.require_file(folder / "config.json")
         self.folder = folder
-        self.config = checkpoint.read_json(folder / "config.json")
-        try:
-            self.shape = TextShape.read(self.config)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            file = folder / "config.json"
-            raise FormatError(
-                f"{file}: not the config of a Gemma 4 text model: {error}",
-                remedy="Download the file again.",
-                file=str(file),
-            ) from None
+        self.config, self.shape = read_shape(folder)
         self._matrices = self.shape.matrices()
         self._rules = _bit_rules(self.config)
         self.all = [self._tensor(*listed) for listed in _core.tensors(str(folder))]
@@ -159,6 +150,20 @@ class Tensors:
         if rows * columns and size * 8 % (rows * columns) == 0:
             return size * 8 // (rows * columns)
         return next((bits for rule, bits in self._rules if re.search(rule, module)), _stored_bits(dtype, shape, size))
+
+
+def read_shape(folder: Path) -> tuple[dict[str, Any], TextShape]:
+    """config.json and what it asks for. Raises FormatError where it is no text model's."""
+    file = folder / "config.json"
+    config = checkpoint.read_json(file)
+    try:
+        return config, TextShape.read(config)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise FormatError(
+            f"{file}: not the config of a Gemma 4 text model: {error!r}",
+            remedy="Download the file again.",
+            file=str(file),
+        ) from None
 
 
 def _module(name: str) -> tuple[str, str]:
