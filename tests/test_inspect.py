@@ -89,6 +89,14 @@ def test_leftovers_towers_and_unknown_tensors(tmp_path):
     assert "surprise" in str(found)
 
 
+def test_bits_of_packed_leftovers_come_from_the_config(tmp_path):
+    folder = make_checkpoint(tmp_path / "more", mobile=True, leftovers=True)
+    left = groups(gemmule.inspect(folder))["leftovers"]
+    assert left.encodings.keys() == {"4-bit", "BF16"}
+    # k_proj and v_proj of a sliding and a full layer: one head of 32 and of 64, from 64; and the norms of k.
+    assert left.parameters == 2 * (32 + 64) * 64 + 32 + 64
+
+
 def test_code_usage_is_what_the_codes_are():
     tensors = read_file(FIXTURES / "mobile_absmax" / "model.safetensors")
     usage = code_usage(FIXTURES / "mobile_absmax", rows=10**6)  # all rows

@@ -254,7 +254,7 @@ def _layer_bytes(tensors: Tensors) -> tuple[dict[str, int], ...]:
     layers: list[Counter[str]] = [Counter() for _ in tensors.shape.layers]
     for tensor in tensors.all:
         layer = tensor.layer
-        if tensor.kind != TOWERS and layer is not None and layer < len(layers):
+        if layer is not None and layer < len(layers):
             layers[layer][tensor.kind] += tensor.bytes
     return tuple(dict(layer) for layer in layers)
 
