@@ -18,11 +18,11 @@ from .tensors import CACHE_SCALE, WEIGHT, Tensor, Tensors, read_shape
 KV_BITS = {"float32": (32, 32), "bf16": (16, 16), "static": (8, 4)}  # of sliding layers, of full ones
 
 # Measured, as what a process grows by beyond the buffers below, and rounded up; docs/decisions/0013-hub.md has figures.
-_PROGRAM_BYTES = 3_700_000  # code of the engine and of Python that runs for the first time, stacks of threads
+_PROGRAM_BYTES = 4_500_000  # code of the engine and of Python that runs for the first time, stacks of threads
 _TENSOR_BYTES = 700  # names, shapes and places of one tensor
 _PIECE_BYTES = 2 << 20  # of a file that are mapped at once where one byte is touched: the largest folio
-_TOKENIZER_FACTOR = 8  # bytes of memory that a byte of tokenizer.json becomes, the parser's peak included
-_TOKENIZER_CODE_BYTES = 3_200_000
+_TOKENIZER_FACTOR = 1.5  # bytes of memory that a byte of tokenizer.json becomes, the parser's peak included
+_TOKENIZER_CODE_BYTES = 500_000
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def _scratch(shape: TextShape, context: int, *, floats: bool) -> int:
 
 def _tokenizer(folder: Path) -> int:
     file = folder / "tokenizer.json"
-    return _TOKENIZER_CODE_BYTES + _TOKENIZER_FACTOR * file.stat().st_size if file.is_file() else 0
+    return _TOKENIZER_CODE_BYTES + int(_TOKENIZER_FACTOR * file.stat().st_size) if file.is_file() else 0
 
 
 def _has_cache_scales(tensors: Tensors) -> bool:
