@@ -276,7 +276,7 @@ def test_a_tokenizer_alone_is_not_downloaded(hub):
     assert f"gemmule pull {NAME}" in caught.value.remedy
 
 
-@pytest.mark.parametrize("path", ["org/" + "x" * 5000, "no/such/folder", "org/tiny/"])
+@pytest.mark.parametrize("path", ["org/" + "x" * 5000, "no/such/folder", "org/tiny/", "org/model.gguf"])
 def test_other_paths_do_not_ask_the_hub(hub, path):
     with pytest.raises(gemmule.MissingFileError):
         gemmule.load(path)

@@ -157,6 +157,9 @@ def test_what_is_no_checkpoint(look, tmp_path):
         look(tmp_path)
     with pytest.raises(gemmule.MissingFileError):
         look(tmp_path / "nowhere")
+    (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(20))
+    with pytest.raises(gemmule.UnsupportedError, match="GGUF"):
+        look(tmp_path / "model.gguf")
     make_checkpoint(tmp_path / "good")
     (tmp_path / "good" / "config.json").write_text('{"model_type": "gemma4", "num_hidden_layers": "many"}')
     with pytest.raises(gemmule.FormatError, match="not the config"):

@@ -9,11 +9,11 @@ namespace {
 
 // (name, dtype as the file spells it, shape, offset in bytes, size in bytes, path of the file) of every tensor.
 py::list Tensors(const std::string& folder) {
-  const CheckpointFiles checkpoint = OpenCheckpoint(folder);
+  const TensorFiles weights = OpenCheckpoint(folder).weights;
   py::list list;
-  for (const TensorView& tensor : checkpoint.tensors) {
+  for (const TensorView& tensor : weights.tensors) {
     list.append(py::make_tuple(tensor.name, tensor.dtype_name, py::tuple(py::cast(tensor.shape)), tensor.offset,
-                               tensor.bytes.size(), checkpoint.files[tensor.file]->path()));
+                               tensor.bytes.size(), weights.files[tensor.file]->path()));
   }
   return list;
 }

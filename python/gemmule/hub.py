@@ -168,6 +168,8 @@ def _is_name(path: str | os.PathLike[str]) -> bool:
     """Whether `path` means a repository: what lies in the file system does not."""
     if not isinstance(path, str) or path == DEMO or not _NAME.fullmatch(path):
         return False
+    if path.endswith(".gguf") and ":" not in path:  # a file that is missing
+        return False
     try:
         return not Path(path).exists()
     except OSError:  # too long a name

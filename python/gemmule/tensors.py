@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core, checkpoint
-from .errors import FormatError, ResourceError
+from .errors import FormatError, ResourceError, UnsupportedError
 from .shapes import TextShape, bare_name
 
 # Roles of a tensor in its module.
@@ -120,6 +120,12 @@ class Tensors:
     """A checkpoint's folder, seen from its config and its files' headers."""
 
     def __init__(self, folder: Path) -> None:
+        if checkpoint.is_gguf(folder):
+            raise UnsupportedError(
+                f"{folder}: inspect, estimate and verify do not read GGUF files",
+                remedy="gemmule.load(path).info says what the file holds, and loading checks its headers.",
+                file=str(folder),
+            )
         checkpoint.require_file(folder / "config.json")
         self.folder = folder
         self.config, self.shape = read_shape(folder)
