@@ -172,7 +172,6 @@ def test_other_threads_run_while_it_computes(fairy):
     ("path", "kind", "said"),
     [
         ("no/such/folder", gemmule.MissingFileError, "no such file or folder"),
-        ("google/gemma-4-E2B-it", gemmule.MissingFileError, "hf download google/gemma-4-E2B-it --local-dir"),
         ("x" * 5000, gemmule.MissingFileError, "File name too long"),
         ("model.gguf", gemmule.MissingFileError, "no such file or folder"),
         ("", gemmule.ArgumentError, "expected a path"),

@@ -12,6 +12,8 @@ BASES = {
     gemmule.UnsupportedError: NotImplementedError,
     gemmule.ResourceError: OSError,
     gemmule.MissingFileError: FileNotFoundError,
+    gemmule.AccessError: PermissionError,
+    gemmule.NetworkError: ConnectionError,
     gemmule.ArgumentError: ValueError,
     gemmule.ContextError: gemmule.ArgumentError,
 }

@@ -21,6 +21,7 @@ using Tokens = py::array_t<std::int32_t, py::array::c_style>;
 using Floats = py::array_t<float, py::array::c_style>;
 
 void BindErrors(py::module_& module);
+void BindFiles(py::module_& module);
 void BindModel(py::module_& module);
 void BindDecoder(py::module_& module);
 void BindSampler(py::module_& module);

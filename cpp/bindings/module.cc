@@ -20,6 +20,7 @@ PYBIND11_MODULE(_core, module) {
   BindErrors(module);
   SetTargetFromEnvironment();
   module.def("cpu", &Cpu);
+  BindFiles(module);
   BindModel(module);
   BindDecoder(module);
   BindSampler(module);

@@ -13,18 +13,24 @@ from typing import Any as _Any
 from . import _core as _compiled
 from .chat import Chat
 from .errors import (
+    AccessError,
     ArgumentError,
     ContextError,
     FormatError,
     GemmuleError,
     MissingFileError,
+    NetworkError,
     ResourceError,
     UnsupportedError,
 )
+from .estimation import Estimate, estimate
 from .evaluate import Perplexity, perplexity
 from .generate import Piece, Result, Usage
+from .hub import pull
+from .inspection import Inspection, inspect
 from .model import Model, load
 from .tokenizer import Tokenizer
+from .verification import Report, verify
 
 __version__: str = _compiled.__version__
 
@@ -36,15 +42,20 @@ def cpu() -> dict[str, _Any]:
 
 
 __all__ = [
+    "AccessError",
     "ArgumentError",
     "Chat",
     "ContextError",
+    "Estimate",
     "FormatError",
     "GemmuleError",
+    "Inspection",
     "MissingFileError",
     "Model",
+    "NetworkError",
     "Perplexity",
     "Piece",
+    "Report",
     "ResourceError",
     "Result",
     "Tokenizer",
@@ -52,6 +63,10 @@ __all__ = [
     "Usage",
     "__version__",
     "cpu",
+    "estimate",
+    "inspect",
     "load",
     "perplexity",
+    "pull",
+    "verify",
 ]

@@ -9,12 +9,18 @@ from . import _core_testing
 
 testing = _core_testing
 __version__: str
+CHUNK_TOKENS: int  # tokens that go through the layers at once
+KV_BLOCK_TOKENS: int  # tokens that the key/value cache grows by
 
 # Exceptions raised from here are those of `gemmule.errors`.
 
 def cpu() -> dict[str, Any]:
     """target (name of the instruction set in use), targets (all this program and CPU can use, best first),
     threads (default number), features (list of str)."""
+
+def tensors(folder: str) -> list[tuple[str, str, tuple[int, ...], int, int, str]]:
+    """What lies in a checkpoint's files, sorted by name: name, dtype as the file spells it, shape, offset in bytes from
+    the file's start, size in bytes, path of the file. Headers are checked; no weight is read."""
 
 @final
 class Model:

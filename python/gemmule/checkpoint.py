@@ -57,7 +57,7 @@ def find(path: str | os.PathLike[str]) -> Path:
             )
         return place  # whatever else it is: the reader of GGUF says so
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", text):
-        remedy = f"If it is a hub name, download it first: hf download {text} --local-dir {place.name}"
+        remedy = f"If it is a hub name, download it first: gemmule pull {text}"
     else:
         remedy = f'Check the path, or load "{DEMO}", the bundled demo.'
     raise MissingFileError(f"{text}: no such file or folder", remedy=remedy, file=text)

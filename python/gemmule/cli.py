@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import __version__
+from . import __version__, checkpoint_verbs
 from .chat import Chat
 from .checkpoint import DEMO
+from .command import Verb, add_output, print_json
 from .errors import FormatError, GemmuleError, UnsupportedError
 from .evaluate import SCORES, perplexity
 from .generate import Piece, Result
@@ -33,7 +32,7 @@ def generate(arguments: argparse.Namespace) -> None:
     model = _load(arguments)
     if arguments.json:
         result = model.generate(prompt, **_options(arguments))
-        _print_json({"prompt": prompt, **_result(result)})
+        print_json({"prompt": prompt, **_result(result)})
         return
     pieces = model.stream(prompt, **_options(arguments))
     _write(prompt)
@@ -56,7 +55,7 @@ def chat(arguments: argparse.Namespace) -> None:
     for line in _lines():
         try:
             if arguments.json:
-                _print_json(_result(talk.send(line, **_options(arguments))))
+                print_json(_result(talk.send(line, **_options(arguments))))
                 continue
             for piece in talk.stream(line, **_options(arguments)):
                 _write(piece.text)
@@ -77,7 +76,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         progress=not arguments.quiet,
     )
     if arguments.json:
-        _print_json(asdict(found))
+        print_json(asdict(found))
         return
     bits = "" if found.bits_per_byte is None else f", {found.bits_per_byte:.4f} bits per byte"
     spread = found.perplexity * found.stderr  # to first order
@@ -85,18 +84,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
     print(f"mean {found.mean_nll:.5f} +- {found.stderr:.5f} nats per token")
 
 
-@dataclass(frozen=True)
-class Verb:
-    """One verb: what it does, in a line, the function that does it, and its own arguments."""
-
-    help: str
-    run: Callable[[argparse.Namespace], None]
-    add_arguments: Sequence[Callable[[argparse.ArgumentParser], None]]
-
-
 def _add_model(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("model").add_argument
-    add("-m", "--model", default=DEMO, metavar="PATH", help='folder of a checkpoint (default: "fairy", the demo)')
+    add("-m", "--model", default=DEMO, metavar="PATH", help='folder or hub name (default: "fairy", the demo)')
     add("--threads", type=int, metavar="N", help="threads that compute (default: physical cores)")
     add("--context", type=int, metavar="N", help="tokens a sequence may have (default: the checkpoint's maximum)")
     add("--activations", choices=ACTIVATIONS, default="auto", help="products of activations (default: auto)")
@@ -117,12 +107,6 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add("--ignore-eos", action="store_true", help="go on behind end tokens")
 
 
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("output").add_argument
-    add("--json", action="store_true", help="print JSON")
-    add("-q", "--quiet", action="store_true", help="no remarks, no progress bar")
-
-
 def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="+", metavar="PROMPT", help='text to continue; "-": from standard input')
     parser.add_argument("--logprobs", action="store_true", help="with --json: ln p of each token")
@@ -140,11 +124,10 @@ def _add_perplexity(parser: argparse.ArgumentParser) -> None:
 
 
 VERBS = {
-    "generate": Verb("continue a text", generate, [_add_generate, _add_model, _add_sampling, _add_output]),
-    "chat": Verb("talk with a model", chat, [_add_chat, _add_model, _add_sampling, _add_output]),
-    "perplexity": Verb(
-        "measure how well a model predicts a text", evaluate, [_add_perplexity, _add_model, _add_output]
-    ),
+    "generate": Verb("continue a text", generate, [_add_generate, _add_model, _add_sampling, add_output]),
+    "chat": Verb("talk with a model", chat, [_add_chat, _add_model, _add_sampling, add_output]),
+    "perplexity": Verb("measure how well a model predicts a text", evaluate, [_add_perplexity, _add_model, add_output]),
+    **checkpoint_verbs.VERBS,
 }
 
 
@@ -161,12 +144,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line. Returns the exit code: 0, 1 for an error, 130 for Ctrl-C; wrong usage exits with 2."""
+    """Runs the command line. Returns the exit code: 0, 1 for an error or a checkpoint that `verify` finds wrong,
+    130 for Ctrl-C; wrong usage exits with 2."""
     arguments = parser().parse_args(argv)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows "?"
     try:
-        VERBS[arguments.verb].run(arguments)
+        code = VERBS[arguments.verb].run(arguments) or 0
         sys.stdout.flush()
     except GemmuleError as error:
         _print_error(error)
@@ -176,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere
         return _BROKEN_PIPE
-    return 0
+    return code
 
 
 class PlainTalk:
@@ -284,12 +268,6 @@ def _result(result: Result) -> dict[str, Any]:
     usage = result.usage
     speeds = {name: getattr(usage, name) for name in ("prefill_tokens_per_second", "tokens_per_second")}
     return {**asdict(result), "usage": {**asdict(usage), "total_tokens": usage.total_tokens, **speeds}}
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    # JSON has no NaN; a value that is none is null.
-    finite = {key: None if isinstance(each, float) and not math.isfinite(each) else each for key, each in value.items()}
-    print(json.dumps(finite, ensure_ascii=False), flush=True)
 
 
 def _print_error(error: GemmuleError) -> None:

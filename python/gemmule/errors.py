@@ -59,6 +59,14 @@ class MissingFileError(GemmuleError, FileNotFoundError):
     """A file or folder is not there."""
 
 
+class AccessError(GemmuleError, PermissionError):
+    """The hub gives a repository only to those who accepted its terms, or who are known to it."""
+
+
+class NetworkError(GemmuleError, ConnectionError):
+    """The hub cannot be reached, or does not answer as a hub does."""
+
+
 class ArgumentError(GemmuleError, ValueError):
     """An argument is not of the kind, or not in the range, that the call takes."""
 

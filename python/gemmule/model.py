@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, arguments, checkpoint
+from . import _core, arguments, checkpoint, estimation, hub
 from .arguments import TokenIds
 from .chat import Chat
 from .checkpoint import GenerationConfig
@@ -35,13 +35,19 @@ def load(
     activations: str = "auto",
     kv: str = "auto",
     trust_template: bool = False,
+    memory_limit: int | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
 ) -> Model:
     """Opens a checkpoint. The weights are mapped, not copied; the tokenizer is opened when it is first used.
 
     Args:
         path: a Hugging Face folder (config.json, safetensors), a GGUF file or a folder with one (of a model in
             several parts: any of them), or "fairy", the bundled demo. A folder of your own that has this name is
-            "./fairy".
+            "./fairy". Or the name of a repository on the Hugging Face hub, "org/name" or "org/name:file.gguf", where no
+            file or folder has that name: it is downloaded into the hub's cache, unless it is there.
         threads: threads that compute, at least 1; None: the physical cores this process may use.
         context: tokens a sequence may have, at least 1; None: the checkpoint's maximum. Memory grows with use.
         activations: "static" scales are always applied where the checkpoint has them. Products are then
@@ -49,9 +55,13 @@ def load(
         kv: elements of the key/value cache: "float32", "bf16", "static" (8 and 4 bits, where the checkpoint has
             scales for them); "auto": "static" where it can be, else "float32".
         trust_template: see `Tokenizer.from_pretrained`.
+        memory_limit: bytes that the model may need, its whole context included; None: what the machine or the cgroup
+            has free must hold the weights, and the context if it was given.
+        revision, token, cache_dir, local_files_only: of a name on the hub; see `hub.pull`.
 
     Raises:
-        MissingFileError: no such folder, or a file of it is missing.
+        MissingFileError: no such folder, or a file of it is missing; no such repository or revision.
+        AccessError, NetworkError: the hub does not give the repository, or does not answer.
         FormatError: a file is broken; the message names file, tensor, what was expected and found.
         UnsupportedError: the checkpoint needs something that gemmule does not have.
         ResourceError: too little memory.
@@ -61,9 +71,11 @@ def load(
     core_context = 0 if context is None else arguments.integer("context", context, least=1, most=2**31 - 1)
     arguments.choice("activations", activations, ACTIVATIONS)
     arguments.choice("kv", kv, KV)
-    place = checkpoint.find(path)
+    located = hub.locate(path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+    place = checkpoint.find(located)
     if place.is_dir():
         checkpoint.require_file(place / "config.json")
+    estimation.require_room(place, context=context, kv=kv, activations=activations, memory_limit=memory_limit)
     core = _core.Model.load(str(place), core_threads, core_context, activations, kv)
     return Model(core, place, trust_template=trust_template)
 

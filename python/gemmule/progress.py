@@ -10,13 +10,24 @@ from tqdm import tqdm
 _DELAY_S = 1.0  # shorter work shows nothing
 
 
+def is_shown(wanted: bool) -> bool:
+    """Whether a bar would be seen: on a terminal or in a notebook only."""
+    return wanted and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+
+
 class Progress:
     """A bar on standard error, on a terminal or in a notebook only, for work longer than a second."""
 
     def __init__(self, total: int, unit: str, *, wanted: bool = True) -> None:
-        shown = wanted and (sys.stderr.isatty() or "ipykernel" in sys.modules)
         self._bar = tqdm(
-            total=total, unit=unit, delay=_DELAY_S, disable=not shown, file=sys.stderr, leave=False, dynamic_ncols=True
+            total=total,
+            unit=unit,
+            unit_scale=unit == "B",
+            delay=_DELAY_S,
+            disable=not is_shown(wanted),
+            file=sys.stderr,
+            leave=False,
+            dynamic_ncols=True,
         )
 
     def advance(self, steps: int, running: str) -> None:

@@ -1,0 +1,74 @@
+"""Verbs of the command line that deal with a checkpoint's files and run no model: pull, inspect, estimate, verify."""
+
+from __future__ import annotations
+
+import argparse
+
+from . import hub
+from .command import Verb, add_output, print_json
+from .estimation import KV_BITS, estimate
+from .inspection import inspect
+from .verification import verify
+
+
+def pull(arguments: argparse.Namespace) -> None:
+    path = hub.pull(
+        arguments.name,
+        file=arguments.file,
+        revision=arguments.revision,
+        cache_dir=arguments.cache_dir,
+        local_files_only=arguments.local_files_only,
+        progress=not arguments.quiet,
+    )
+    if arguments.json:
+        print_json({"repository": arguments.name, "path": str(path)})
+    else:
+        print(path)
+
+
+def show(arguments: argparse.Namespace) -> None:
+    found = inspect(arguments.path)
+    print(found.to_json() if arguments.json else found)
+    if arguments.plot:
+        found.plot().savefig(arguments.plot)
+
+
+def count(arguments: argparse.Namespace) -> None:
+    found = estimate(arguments.path, context=arguments.context, kv=arguments.kv)
+    print(found.to_json() if arguments.json else found)
+
+
+def check(arguments: argparse.Namespace) -> int:
+    report = verify(arguments.path, progress=not arguments.quiet)
+    print(report.to_json() if arguments.json else report)
+    return 0 if report.ok else 1
+
+
+def _add_pull(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("name", metavar="NAME", help='"org/name", or "org/name:file.gguf" for one file')
+    add("--file", metavar="FILE", help="the .gguf file to take, where there are several")
+    add("--revision", metavar="REV", help="a branch, tag or commit (default: the main branch)")
+    add("--cache-dir", metavar="PATH", help="where to keep it (default: the hub's own cache)")
+    add("--local-files-only", action="store_true", help="look into the cache only")
+
+
+def _add_path(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", help='folder of a checkpoint, a hub name that was pulled, or "fairy"')
+
+
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plot", metavar="FILE", help="also draw bytes of layers and use of codes (.png, .svg, .pdf)")
+
+
+def _add_estimate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--context", type=int, metavar="N", help="tokens (default: the checkpoint's maximum)")
+    parser.add_argument("--kv", choices=("auto", *KV_BITS), default="auto", help="elements of the key/value cache")
+
+
+VERBS = {
+    "pull": Verb("download a checkpoint from the hub", pull, [_add_pull, add_output]),
+    "inspect": Verb("show what a checkpoint holds", show, [_add_path, _add_inspect, add_output]),
+    "estimate": Verb("tell how much memory a model will need", count, [_add_path, _add_estimate, add_output]),
+    "verify": Verb("look for damage in a checkpoint's files", check, [_add_path, add_output]),
+}

@@ -1,0 +1,49 @@
+"""How much memory a process may still take: of the machine, and of the cgroup it runs in."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+
+def available_bytes(
+    meminfo: Path = Path("/proc/meminfo"), groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> tuple[int, str] | None:
+    """The smallest of what the machine has available and what each cgroup above the process has left, and who says so.
+
+    Pages of files count as available, also those of a checkpoint that another process has mapped: the system gives them
+    away or shares them. None where the system does not tell.
+    """
+    found = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:"))
+        found.append((int(line.split()[1]) * 1024, "the machine"))
+    found += [(left, "the cgroup") for folder in _folders(groups, own) if (left := _left_in(folder)) is not None]
+    return min(found, default=None)
+
+
+def _folders(groups: Path, own: Path) -> list[Path]:
+    """Folders of the process's memory cgroups: of version 2 and of version 1, from the innermost up."""
+    folders = []
+    with contextlib.suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            root = groups / "memory" if controllers else groups
+            folder = root / path.lstrip("/")
+            folders += [folder, *(above for above in folder.parents if above.is_relative_to(root))]
+    return folders
+
+
+def _left_in(folder: Path) -> int | None:
+    """Bytes that a cgroup may still take, pages of files counted as free; None where it has no limit."""
+    for limit, used, pages in (
+        ("memory.max", "memory.current", "file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache"),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            most, now = int((folder / limit).read_text()), int((folder / used).read_text())
+            stat = dict(line.split(maxsplit=1) for line in (folder / "memory.stat").read_text().splitlines())
+            return max(0, most - max(0, now - int(stat.get(pages, 0))))
+    return None

@@ -1,0 +1,170 @@
+"""What a checkpoint holds: against the engine, against numpy, and as text, JSON and a figure."""
+
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+
+import gemmule
+from checkpoints import make_checkpoint, write_safetensors
+from gemmule import cli
+from gemmule.checkpoint import find
+from gemmule.inspection import code_usage
+from gemmule.reference.operations import unpack_codes
+from gemmule.reference.safetensors import read_file
+from gemmule.tensors import CACHE_SCALE, INPUT_SCALE, OUTPUT_SCALE, Tensors
+from golden_cases import FIXTURES
+
+ALL = ["fairy", *(FIXTURES / name for name in ("e2b", "e4b", "dense", "moe", "mobile", "mobile_absmax"))]
+
+
+def groups(inspection):
+    return {group.kind: group for group in inspection.groups}
+
+
+@pytest.mark.parametrize("path", ALL, ids=str)
+def test_counts_are_those_of_the_engine(path):
+    found, info = gemmule.inspect(path), gemmule.load(path).info
+    assert found.model_type == info["model_type"]
+    assert found.unknown == tuple(info["unknown_tensors"]) == ()
+    used = [group for group in found.groups if group.kind not in ("towers", "leftovers")]
+    # The engine counts the static scales that it reads among the parameters.
+    in_use = [each for each in Tensors(find(path)).all if each.kind not in ("towers", "leftovers")]
+    scales = sum(each.elements for each in in_use if each.role in (INPUT_SCALE, OUTPUT_SCALE, CACHE_SCALE))
+    assert sum(group.parameters for group in used) + scales == info["parameters"]
+    assert found.bytes <= info["mapped_bytes"]
+    assert sum(group.weight_bytes + group.scale_bytes for group in found.groups) == found.bytes
+    assert sum(group.tensors for group in found.groups) == found.tensors == sum(found.dtypes.values())
+    in_layers = sum(sum(layer.values()) for layer in found.layer_bytes)
+    others = ("head", "embeddings", "per-layer embeddings", "towers")
+    assert (
+        0 < in_layers < found.bytes - sum(groups(found)[kind].weight_bytes for kind in others if kind in groups(found))
+    )
+
+
+def test_bits_of_a_mobile_checkpoint():
+    found = groups(gemmule.inspect("fairy"))
+    assert found["head"].encodings.keys() == {"2-bit"}
+    assert found["embeddings"].encodings.keys() == {"2-bit"}
+    assert found["per-layer embeddings"].encodings.keys() == {"4-bit"}
+    assert found["mlp"].encodings.keys() == {"2-bit", "4-bit"}
+    assert found["per-layer inputs"].encodings.keys() == {"8-bit", "BF16"}
+    assert found["norms and scalars"].bits == 16
+    head = found["head"]
+    assert (head.parameters, head.weight_bytes) == (4096 * 256, 4096 * 256 // 4)
+    assert head.scale_bytes == 4096 * 4 + 2 * 4
+    assert head.bits == pytest.approx(2 + (4096 * 32 + 64) / (4096 * 256))
+
+
+def test_scales_are_counted_and_measured(tmp_path):
+    folder = make_checkpoint(tmp_path / "scaled", mobile=True, zero_scales=True)
+    tensors = read_file(folder / "model.safetensors")
+    found = gemmule.inspect(folder)
+    for what, ending in (("input", "input_activation_scale"), ("output", "output_activation_scale")):
+        values = np.array([value for name, value in tensors.items() if name.endswith(ending)]).ravel()
+        scales = getattr(found, what + "_scales")
+        assert (scales.count, scales.zero) == (len(values), (values == 0).sum())
+        assert scales.zero > 1
+        assert (scales.least, scales.largest) == (values[values != 0].min(), values.max())
+    assert found.cache_scales.count == 8
+    assert "cache scales: 8, 0 of them zero" in str(found)
+
+
+def test_a_float_checkpoint_has_no_scales():
+    scales = gemmule.inspect(FIXTURES / "dense").input_scales
+    assert (scales.count, scales.zero, scales.least) == (0, 0, None)
+
+
+def test_leftovers_towers_and_unknown_tensors(tmp_path):
+    folder = make_checkpoint(tmp_path / "more", leftovers=True, towers=True)
+    file = folder / "model.safetensors"
+    tensors = {**read_file(file), "model.language_model.layers.0.surprise": np.zeros(3, np.float32)}
+    write_safetensors(file, {name: np.asarray(value, np.float32) for name, value in tensors.items()})
+    found, info = gemmule.inspect(folder), gemmule.load(folder).info
+    assert found.unknown == tuple(info["unknown_tensors"]) == ("model.language_model.layers.0.surprise",)
+    assert set(found.leftovers) == set(info["leftover_tensors"])
+    assert groups(found)["towers"].tensors == len(info["skipped_tensors"]) == 3
+    assert "surprise" in str(found)
+
+
+def test_bits_of_packed_leftovers_come_from_the_config(tmp_path):
+    folder = make_checkpoint(tmp_path / "more", mobile=True, leftovers=True)
+    left = groups(gemmule.inspect(folder))["leftovers"]
+    assert left.encodings.keys() == {"4-bit", "BF16"}
+    # k_proj and v_proj of a sliding and a full layer: one head of 32 and of 64, from 64; and the norms of k.
+    assert left.parameters == 2 * (32 + 64) * 64 + 32 + 64
+
+
+def test_code_usage_is_what_the_codes_are():
+    tensors = read_file(FIXTURES / "mobile_absmax" / "model.safetensors")
+    usage = code_usage(FIXTURES / "mobile_absmax", rows=10**6)  # all rows
+    for module, bits in (
+        ("lm_head", 2),
+        ("model.language_model.layers.0.self_attn.q_proj", 4),
+        ("model.language_model.layers.0.per_layer_projection", 8),
+    ):
+        codes = unpack_codes(tensors[module + ".weight"], bits)
+        lowest = -(2 ** (bits - 1))
+        expected = np.bincount((codes.astype(int) - lowest).ravel(), minlength=2**bits)
+        assert np.array_equal(usage[module], expected)
+    few = code_usage(FIXTURES / "mobile_absmax", rows=3)
+    assert 0 < few["lm_head"].sum() < usage["lm_head"].sum()
+    assert few.keys() == usage.keys()
+
+
+@pytest.mark.parametrize("path", ALL, ids=str)
+def test_text_and_json(path, capsys):
+    found = gemmule.inspect(path)
+    assert cli.main(["inspect", str(path)]) == 0
+    assert capsys.readouterr().out == f"{found}\n"
+    for group in found.groups:
+        assert f"{group.parameters:,}" in str(found)
+    assert cli.main(["inspect", str(path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == json.loads(found.to_json())
+    assert said["parameters"] == found.parameters
+    assert [group["kind"] for group in said["groups"]] == [group.kind for group in found.groups]
+
+
+def test_plot(tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    figure = gemmule.inspect("fairy").plot()
+    left, right = figure.axes
+    bars = {label: bar for bar, label in zip(left.containers, left.get_legend_handles_labels()[1], strict=True)}
+    layers = gemmule.inspect("fairy").layer_bytes
+    assert [patch.get_height() * 1e6 for patch in bars["mlp"]] == pytest.approx([layer["mlp"] for layer in layers])
+    image = right.images[0].get_array()
+    assert image.shape == (len(code_usage("fairy")), 16)
+    # 8-bit codes fall into 16 groups; a code of 2 or 4 bits fills several of the 16 places.
+    assert np.all(image.sum(axis=1) >= 0.999)
+    target = tmp_path / "figure.png"
+    assert cli.main(["inspect", str(FIXTURES / "dense"), "--plot", str(target), "--quiet"]) == 0
+    assert target.stat().st_size > 1000
+
+
+def test_plot_without_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(gemmule.UnsupportedError, match="matplotlib") as caught:
+        gemmule.inspect("fairy").plot()
+    assert "gemmule[plot]" in caught.value.remedy
+
+
+@pytest.mark.parametrize("look", [gemmule.inspect, gemmule.estimate, gemmule.verify])
+def test_what_is_no_checkpoint(look, tmp_path):
+    with pytest.raises(gemmule.MissingFileError, match=r"config\.json"):
+        look(tmp_path)
+    with pytest.raises(gemmule.MissingFileError):
+        look(tmp_path / "nowhere")
+    (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(20))
+    with pytest.raises(gemmule.UnsupportedError, match="GGUF"):
+        look(tmp_path / "model.gguf")
+    make_checkpoint(tmp_path / "good")
+    (tmp_path / "good" / "config.json").write_text('{"model_type": "gemma4", "num_hidden_layers": "many"}')
+    with pytest.raises(gemmule.FormatError, match="not the config"):
+        look(tmp_path / "good")
+    make_checkpoint(tmp_path / "good")
+    os.truncate(tmp_path / "good" / "model.safetensors", 5000)
+    with pytest.raises(gemmule.FormatError, match="safetensors"):
+        look(tmp_path / "good")
