@@ -20,6 +20,7 @@ target_compile_options(gemmule_options INTERFACE
 
 if(GEMMULE_SANITIZE)
   set(sanitize -fsanitize=address,undefined -fno-sanitize-recover=all)
-  target_compile_options(gemmule_options INTERFACE ${sanitize} -fno-omit-frame-pointer)
+  # Little optimisation and lines only: GCC would take minutes for one kernel.
+  target_compile_options(gemmule_options INTERFACE ${sanitize} -fno-omit-frame-pointer -O1 -g1)
   target_link_options(gemmule_options INTERFACE ${sanitize})
 endif()

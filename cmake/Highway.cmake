@@ -8,6 +8,9 @@ add_library(gemmule_highway INTERFACE)
 set(disabled_targets
   HWY_SSSE3 HWY_SSE4 HWY_AVX3_ZEN4 HWY_AVX3_SPR HWY_AVX10_2
   HWY_SVE HWY_SVE2 HWY_SVE_256 HWY_SVE2_128)
+if(GEMMULE_SANITIZE)
+  list(APPEND disabled_targets HWY_AVX3 HWY_AVX3_DL)  # compiling these with the checks takes GCC many minutes
+endif()
 list(JOIN disabled_targets "|" disabled_targets)
 target_compile_definitions(gemmule_options INTERFACE "HWY_DISABLED_TARGETS=(${disabled_targets})")
 
