@@ -18,7 +18,9 @@ from .tensors import CACHE_SCALE, WEIGHT, Tensor, Tensors, read_shape
 KV_BITS = {"float32": (32, 32), "bf16": (16, 16), "static": (8, 4)}  # of sliding layers, of full ones
 
 # Measured, as what a process grows by beyond the buffers below, and rounded up; docs/decisions/0013-hub.md has figures.
-_PROGRAM_BYTES = 4_500_000  # code of the engine and of Python that runs for the first time, stacks of threads
+# Code of the engine and of Python that runs for the first time, stacks of threads: 4 to 5 MB from one installation to
+# another, and the estimate must not be under.
+_PROGRAM_BYTES = 5_500_000
 _TENSOR_BYTES = 700  # names, shapes and places of one tensor
 _PIECE_BYTES = 2 << 20  # of a file that are mapped at once where one byte is touched: the largest folio
 _TOKENIZER_FACTOR = 1.5  # bytes of memory that a byte of tokenizer.json becomes, the parser's peak included
