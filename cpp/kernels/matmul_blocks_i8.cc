@@ -7,6 +7,7 @@
 #include "kernels/dot-inl.h"
 #include "kernels/groups-inl.h"
 #include "kernels/lanes-inl.h"
+#include "kernels/tiles-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace gemmule {
@@ -70,21 +71,6 @@ HWY_INLINE void RowTile(const std::byte* row, const ScaleView& scales, const Int
   Unroll<kTokens>([&](auto t) GEMMULE_LAMBDA { y[t * y_stride] = ReduceGroupSums(sum[t]); });
 }
 
-// Rows [row_begin, row_end) for tokens from t on, kTile at a time, then what is left by smaller tiles. A tile's
-// activations stay in the first-level cache while the rows go by.
-template <Encoding kEncoding, std::size_t kTile>
-HWY_INLINE void TokenTiles(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Groups& x,
-                           std::size_t t, float* HWY_RESTRICT y, std::size_t y_stride) {
-  for (; t + kTile <= x.tokens; t += kTile) {
-    for (std::size_t row = row_begin; row < row_end; ++row) {
-      RowTile<kEncoding, kTile>(w.Row(row), w.RowScales(row), x, t, y + t * y_stride + row, y_stride);
-    }
-  }
-  if constexpr (kTile > 1) {
-    if (t < x.tokens) TokenTiles<kEncoding, kTile / 2>(w, row_begin, row_end, x, t, y, y_stride);
-  }
-}
-
 template <Encoding kEncoding>
 void Rows(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Groups& x, float* y,
           std::size_t y_stride) {
@@ -92,10 +78,9 @@ void Rows(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const
   constexpr std::size_t kRegisters = (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3) || HWY_ARCH_ARM_A64 ? 32 : 16;
   // Under a sanitizer two: GCC would take minutes for the rest.
   constexpr std::size_t kTile = HWY_IS_ASAN ? 2 : kRegisters / 2 / (2 * kGroupRegs);
-  constexpr std::size_t kRowBlock = 16;  // rows that go by for each tile; they stay in the second-level cache
-  for (std::size_t row = row_begin; row < row_end; row += kRowBlock) {
-    TokenTiles<kEncoding, kTile>(w, row, HWY_MIN(row + kRowBlock, row_end), x, 0, y, y_stride);
-  }
+  ForTiles<kTile>(row_begin, row_end, x.tokens, [&](std::size_t row, std::size_t t, auto tokens) GEMMULE_LAMBDA {
+    RowTile<kEncoding, tokens()>(w.Row(row), w.RowScales(row), x, t, y + t * y_stride + row, y_stride);
+  });
 }
 
 void MatmulBlocksI8(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Groups& x, float* y,

@@ -6,6 +6,7 @@
 #include "hwy/highway.h"
 #include "kernels/dot-inl.h"
 #include "kernels/lanes-inl.h"
+#include "kernels/tiles-inl.h"
 #include "quant/channelwise.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -64,37 +65,28 @@ HWY_INLINE void RowSums(const std::byte* row, std::size_t row_bytes, const Int8R
   });
 }
 
-// Rows [row_begin, row_end) for tokens from t on, kTile digit rows at a time, then what is left by smaller tiles. A
-// tile's activations stay in the first-level cache while the rows go by.
-template <Encoding kEncoding, std::size_t kDigitsPerToken, std::size_t kTile>
-HWY_INLINE void TokenTiles(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Rows& x,
-                           std::size_t t, float* HWY_RESTRICT y, std::size_t y_stride) {
-  constexpr std::size_t kTokens = kTile / kDigitsPerToken;
-  for (; t + kTokens <= x.tokens; t += kTokens) {
-    for (std::size_t row = row_begin; row < row_end; ++row) {
-      std::int32_t sums[kTile];
-      RowSums<kEncoding>(w.Row(row), w.RowBytes(), x, t * kDigitsPerToken, sums);
-      const float row_scale = w.RowScale(row);
-      for (std::size_t i = 0; i < kTokens; ++i) {
-        float sum = static_cast<float>(sums[i * kDigitsPerToken]);
-        if constexpr (kDigitsPerToken == 2) sum = 256.0f * sum + static_cast<float>(sums[i * 2 + 1]);
-        y[(t + i) * y_stride + row] = sum * (x.scales[t + i] * row_scale);
-      }
-    }
-  }
-  if constexpr (kTile > kDigitsPerToken) {
-    if (t < x.tokens) TokenTiles<kEncoding, kDigitsPerToken, kTile / 2>(w, row_begin, row_end, x, t, y, y_stride);
+// One row times kTokens tokens from t on. y: of the row and the first of them.
+template <Encoding kEncoding, std::size_t kDigitsPerToken, std::size_t kTokens>
+HWY_INLINE void RowTile(const MatrixView& w, std::size_t row, const Int8Rows& x, std::size_t t, float* HWY_RESTRICT y,
+                        std::size_t y_stride) {
+  std::int32_t sums[kTokens * kDigitsPerToken];
+  RowSums<kEncoding>(w.Row(row), w.RowBytes(), x, t * kDigitsPerToken, sums);
+  const float row_scale = w.RowScale(row);
+  for (std::size_t i = 0; i < kTokens; ++i) {
+    float sum = static_cast<float>(sums[i * kDigitsPerToken]);
+    if constexpr (kDigitsPerToken == 2) sum = 256.0f * sum + static_cast<float>(sums[i * 2 + 1]);
+    y[i * y_stride] = sum * (x.scales[t + i] * row_scale);
   }
 }
 
 template <Encoding kEncoding, std::size_t kDigitsPerToken>
 void Rows(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Rows& x, float* y,
           std::size_t y_stride) {
-  constexpr std::size_t kTile = 8;       // digit rows that share a loaded and unpacked vector of weights
-  constexpr std::size_t kRowBlock = 16;  // rows that go by for each tile; they stay in the second-level cache
-  for (std::size_t row = row_begin; row < row_end; row += kRowBlock) {
-    TokenTiles<kEncoding, kDigitsPerToken, kTile>(w, row, HWY_MIN(row + kRowBlock, row_end), x, 0, y, y_stride);
-  }
+  constexpr std::size_t kTile = 8;  // digit rows that share a loaded and unpacked vector of weights
+  ForTiles<kTile / kDigitsPerToken>(
+      row_begin, row_end, x.tokens, [&](std::size_t row, std::size_t t, auto tokens) GEMMULE_LAMBDA {
+        RowTile<kEncoding, kDigitsPerToken, tokens()>(w, row, x, t, y + t * y_stride + row, y_stride);
+      });
 }
 
 template <Encoding kEncoding>

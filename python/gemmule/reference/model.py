@@ -57,7 +57,7 @@ class Reference:
         return states
 
     def embedded(self, ids: Array) -> Array:
-        """The ids whose rows are looked up: a placeholder of what is not text stands for the pad token."""
+        """The ids whose rows are looked up: those that mark an image, a video or a sound become the pad token."""
         return np.where(np.isin(ids, self.config.placeholder_ids), self.config.pad_id, ids)
 
     def layer_outputs(self, ids: Array, inputs: Array) -> Array:
