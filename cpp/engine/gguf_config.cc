@@ -9,97 +9,18 @@
 
 #include "base/error.h"
 #include "engine/config_rules.h"
-#include "formats/json.h"
+#include "engine/gguf_architecture.h"
+#include "engine/gguf_fields.h"
 
 namespace gemmule {
 namespace {
 
-constexpr char kArchitecture[] = "general.architecture";
 constexpr char kTokens[] = "tokenizer.ggml.tokens";
 // Tokens that hold the place of an image, a sound or a video, and tokens that end a text.
 constexpr std::string_view kSoftTokens[] = {"<|image|>", "<|audio|>", "<|video|>"};
-constexpr std::string_view kEndTokens[] = {"<eos>", "<turn|>", "<|tool_response>"};
-constexpr char kAsPublished[] = "Use a file that llama.cpp's converter made of a published Gemma 4.";
+constexpr std::string_view kEndTokens[] = {"<eos>", "<turn|>", "<|tool_response>", "<end_of_turn>"};
 
-[[noreturn]] void Refuse(const GgufValue& value, const std::string& what, const std::string& remedy,
-                         std::string expected, std::string found) {
-  throw UnsupportedError(what, remedy,
-                         {.file = value.file(),
-                          .tensor = value.key(),
-                          .offset = value.offset(),
-                          .expected = std::move(expected),
-                          .found = std::move(found)});
-}
-
-std::size_t CheckSize(const GgufValue& value, std::int64_t min, std::int64_t max) {
-  const std::int64_t number = value.Int();
-  if (number < min || number > max) {
-    value.Fail("a size is out of range", std::to_string(min) + " to " + std::to_string(max));
-  }
-  return static_cast<std::size_t>(number);
-}
-
-double CheckPositive(const GgufValue& value) {
-  const double number = value.Number();
-  // The model computes in float32: what is zero or infinite there is of no use either.
-  if (!(number >= std::numeric_limits<float>::min() && number <= std::numeric_limits<float>::max())) {
-    value.Fail("a number is out of range", "a positive number that a float32 holds");
-  }
-  return number;
-}
-
-// The keys that begin with the architecture's name.
-class Fields {
- public:
-  Fields(const GgufMetadata& metadata, std::string architecture)
-      : metadata_(metadata), prefix_(std::move(architecture) + ".") {}
-
-  const GgufValue* Find(const std::string& key) const { return metadata_.Find(prefix_ + key); }
-  const GgufValue& At(const std::string& key) const { return metadata_.At(prefix_ + key); }
-
-  std::size_t Size(const std::string& key, std::int64_t min, std::int64_t max) const {
-    return CheckSize(At(key), min, max);
-  }
-  std::size_t SizeOr(const std::string& key, std::size_t absent, std::int64_t min, std::int64_t max) const {
-    const GgufValue* const value = Find(key);
-    return value ? CheckSize(*value, min, max) : absent;
-  }
-
-  // One value for each of `count` layers: an array of them, or one for all.
-  std::vector<std::size_t> Sizes(const std::string& key, std::size_t count, std::int64_t min, std::int64_t max) const {
-    const GgufValue& value = At(key);
-    if (!value.IsArray()) return std::vector<std::size_t>(count, CheckSize(value, min, max));
-    CheckLength(value, count);
-    std::vector<std::size_t> sizes;
-    for (std::size_t i = 0; i < count; ++i) sizes.push_back(CheckSize(value.Child(i), min, max));
-    return sizes;
-  }
-
-  static void CheckLength(const GgufValue& array, std::size_t count) {
-    if (!array.IsArray() || array.size() != count) {
-      array.Fail("wrong number of layers", "an array of " + std::to_string(count) + ", as block_count says",
-                 array.TypeName());
-    }
-  }
-
- private:
-  const GgufMetadata& metadata_;
-  std::string prefix_;
-};
-
-void CheckArchitecture(const GgufMetadata& metadata) {
-  const std::string name = ReadArchitecture(metadata);
-  if (name == "gemma4") return;
-  const std::string remedy = name == "clip"               ? "This is a projector of images. Load the model's own file."
-                             : name == "gemma4-assistant" ? "This is a drafter. Load the model's own file."
-                                                          : "gemmule runs the text models of Gemma 4.";
-  Refuse(metadata.At(kArchitecture), "this architecture is not supported", remedy, "\"gemma4\"", Quoted(name));
-}
-
-void RefuseUnsupportedFeatures(const Fields& fields, const GgufFiles& checkpoint) {
-  if (const GgufValue* const type = fields.Find("rope.scaling.type"); type && type->String() != "none") {
-    Refuse(*type, "stretched rotary positions are not run", kAsPublished, "\"none\"", Quoted(type->String()));
-  }
+void RefuseJointMatrices(const GgufFiles& checkpoint) {
   for (const TensorView& tensor : checkpoint.weights.tensors) {
     if (tensor.name.find(".attn_qkv.") == std::string::npos) continue;
     throw UnsupportedError("queries, keys and values in one matrix are not run", kAsPublished,
@@ -110,18 +31,9 @@ void RefuseUnsupportedFeatures(const Fields& fields, const GgufFiles& checkpoint
   }
 }
 
-std::vector<LayerType> ReadLayerTypes(const Fields& fields, std::size_t count) {
-  const GgufValue& pattern = fields.At("attention.sliding_window_pattern");
-  Fields::CheckLength(pattern, count);
-  std::vector<LayerType> types;
-  for (std::size_t i = 0; i < count; ++i) {
-    types.push_back(pattern.Child(i).Bool() ? LayerType::kSliding : LayerType::kFull);
-  }
-  return types;
-}
-
-// Elements of a head of full layers (suffix "") or sliding ones ("_swa"): of keys, of values and of rotary positions.
-std::size_t ReadHeadDim(const Fields& fields, const std::string& suffix) {
+// Elements of a head of full layers (suffix "") or, where they say otherwise, of sliding ones ("_swa"): of keys, of
+// values and of rotary positions.
+std::size_t ReadHeadDim(const GgufFields& fields, const std::string& suffix) {
   const std::size_t head_dim = fields.Size("attention.key_length" + suffix, 1, kMaxHeadDim);
   for (const char* key : {"attention.value_length", "rope.dimension_count"}) {
     const GgufValue* const value = fields.Find(key + suffix);
@@ -133,14 +45,14 @@ std::size_t ReadHeadDim(const Fields& fields, const std::string& suffix) {
   return head_dim;
 }
 
-void ReadLayers(const Fields& fields, const TensorTable& tensors, Config& config) {
+void ReadLayers(const GgufFields& fields, const GgufArchitecture& architecture, const TensorTable& tensors,
+                Config& config) {
   const std::size_t count = fields.Size("block_count", 1, kMaxLayers);
-  const std::vector<LayerType> types = ReadLayerTypes(fields, count);
+  const std::vector<LayerType> types = architecture.layer_types(fields, count);
   const std::vector<std::size_t> widths = fields.Sizes("feed_forward_length", count, 1, kMaxWidth);
   const std::vector<std::size_t> kv_heads = fields.Sizes("attention.head_count_kv", count, 1, kMaxHeads);
   const std::size_t full = ReadHeadDim(fields, "");
-  const bool has_sliding = std::count(types.begin(), types.end(), LayerType::kSliding) != 0;
-  const std::size_t sliding = has_sliding ? ReadHeadDim(fields, "_swa") : full;
+  const std::size_t sliding = fields.Find("attention.key_length_swa") ? ReadHeadDim(fields, "_swa") : full;
   for (std::size_t i = 0; i < count; ++i) {
     const bool is_full = types[i] == LayerType::kFull;
     const std::string v_proj = "layers." + std::to_string(i) + ".self_attn.v_proj.weight";
@@ -153,14 +65,14 @@ void ReadLayers(const Fields& fields, const TensorTable& tensors, Config& config
   config.num_kv_shared_layers = fields.SizeOr("attention.shared_kv_layers", 0, 0, static_cast<std::int64_t>(count) - 1);
 }
 
-std::size_t ReadHeadCount(const Fields& fields, std::size_t layers) {
+std::size_t ReadHeadCount(const GgufFields& fields, std::size_t layers) {
   const std::vector<std::size_t> counts = fields.Sizes("attention.head_count", layers, 1, kMaxHeads);
   if (std::count(counts.begin(), counts.end(), counts[0]) == static_cast<std::ptrdiff_t>(layers)) return counts[0];
   Refuse(fields.At("attention.head_count"), "layers with different numbers of query heads are not run", kAsPublished,
          std::to_string(counts[0]) + " in every layer", "other numbers");
 }
 
-void ReadExperts(const Fields& fields, Config& config) {
+void ReadExperts(const GgufFields& fields, Config& config) {
   config.num_experts = fields.SizeOr("expert_count", 0, 0, kMaxExperts);
   if (!config.HasExperts()) return;
   config.top_k_experts = fields.Size("expert_used_count", 1, static_cast<std::int64_t>(config.num_experts));
@@ -221,35 +133,16 @@ void ReadVocabulary(const GgufFiles& checkpoint, Config& config) {
   }
 }
 
-// The share of `half` angles that gives back `turning` when it is multiplied by `half`.
-double Share(std::size_t turning, std::size_t half) {
-  const double share = static_cast<double>(turning) / static_cast<double>(half);
-  return share * static_cast<double>(half) < static_cast<double>(turning) ? std::nextafter(share, 1.0) : share;
-}
-
-void ReadRopes(const Fields& fields, GgufTensors& tensors, Config& config) {
-  const auto first = [&](LayerType type) {
-    return std::find_if(config.layers.begin(), config.layers.end(),
-                        [&](const LayerConfig& layer) { return layer.type == type; });
-  };
-  if (const auto full = first(LayerType::kFull); full != config.layers.end()) {
-    const std::size_t half = full->head_dim / 2;
-    config.rope_full.rope_theta = CheckPositive(fields.At("rope.freq_base"));
-    config.rope_full.partial_rotary_factor = Share(tensors.TurningAngles(half), half);
-  }
-  if (first(LayerType::kSliding) != config.layers.end()) {
-    config.rope_sliding.rope_theta = CheckPositive(fields.At("rope.freq_base_swa"));
-  }
-}
-
 }  // namespace
 
-std::string ReadArchitecture(const GgufMetadata& metadata) { return std::string(metadata.At(kArchitecture).String()); }
+std::string ReadArchitecture(const GgufMetadata& metadata) {
+  return std::string(metadata.At(kArchitectureKey).String());
+}
 
 Config ReadGgufConfig(const GgufFiles& checkpoint, GgufTensors& tensors) {
-  CheckArchitecture(checkpoint.metadata);
-  const Fields fields(checkpoint.metadata, ReadArchitecture(checkpoint.metadata));
-  RefuseUnsupportedFeatures(fields, checkpoint);
+  const GgufArchitecture& architecture = FindArchitecture(checkpoint.metadata);
+  const GgufFields fields(checkpoint.metadata, std::string(architecture.name));
+  RefuseJointMatrices(checkpoint);
 
   Config config;
   config.hidden_size = fields.Size("embedding_length", 1, kMaxWidth);
@@ -261,14 +154,15 @@ Config ReadGgufConfig(const GgufFiles& checkpoint, GgufTensors& tensors) {
     config.final_logit_softcapping = static_cast<float>(CheckPositive(*cap));
   }
   ReadVocabulary(checkpoint, config);
-  ReadLayers(fields, tensors, config);
+  ReadLayers(fields, architecture, tensors, config);
   config.num_attention_heads = ReadHeadCount(fields, config.layers.size());
   ReadExperts(fields, config);
   config.tie_word_embeddings = !tensors.Has("lm_head.weight");
-  const Where at{.file = checkpoint.path, .tensor = kArchitecture};
+  const Where at{.file = checkpoint.path, .tensor = kArchitectureKey};
   CheckHeads(config, at);
   ShareKeysAndValues(config, at);
-  ReadRopes(fields, tensors, config);
+  architecture.set_ropes(fields, tensors, config);
+  config.generation = architecture.generation(config);
   return config;
 }
 

@@ -51,10 +51,11 @@ LayerWeights LoadLayer(TensorTable& tensors, const Config& config, std::size_t i
   w.post_attention_layernorm = tensors.Vector(prefix + "post_attention_layernorm.weight", d);
   w.pre_feedforward_layernorm = tensors.Vector(prefix + "pre_feedforward_layernorm.weight", d);
   w.post_feedforward_layernorm = tensors.Vector(prefix + "post_feedforward_layernorm.weight", d);
-  w.layer_scalar = tensors.Scalar(prefix + "layer_scalar");
+  if (config.generation.has_layer_scalar) w.layer_scalar = tensors.Scalar(prefix + "layer_scalar");
 
   w.q_proj = tensors.Matrix(attention + "q_proj", q_width, d);
   w.q_norm = tensors.Vector(attention + "q_norm.weight", e);
+  for (float& x : w.q_norm) x = static_cast<float>(x * config.generation.query_scale);  // rope keeps factors
   if (layer.kv_owner == i) {
     w.k_proj = tensors.Matrix(attention + "k_proj", kv_width, d);
     if (layer.has_v_proj) w.v_proj = tensors.Matrix(attention + "v_proj", kv_width, d);

@@ -34,6 +34,13 @@ struct LayerConfig {
   std::size_t kv_owner = 0;
 };
 
+// What an older generation of the model does otherwise. As it stands here: Gemma 4.
+struct Generation {
+  bool norms_values = true;      // a value is divided by its root mean square
+  bool has_layer_scalar = true;  // a layer's output is multiplied by one
+  double query_scale = 1.0;      // of the scores; 1: q_norm carries it
+};
+
 struct Config {
   std::size_t vocab_size = 0;                   // V
   std::size_t vocab_size_per_layer_input = 0;   // rows of the per-layer embedding
@@ -51,6 +58,7 @@ struct Config {
   RopeParameters rope_sliding;
   RopeParameters rope_full;
   std::vector<LayerConfig> layers;  // L
+  Generation generation;
   std::size_t num_kv_shared_layers = 0;
   // Ids that hold the place of an image, a video or a sound. In text they are embedded as pad_token_id.
   std::vector<std::int64_t> soft_token_ids;

@@ -144,7 +144,7 @@ void Forward::Attention(std::size_t i) {
       RmsNorm(k, w.k_norm, eps, k);
       gemmule::Rope(cos, sin, k);
       const std::span<float> v(v_.data() + t * kv_width + g * e, e);
-      RmsNorm(v, {}, eps, v);
+      if (config_.generation.norms_values) RmsNorm(v, {}, eps, v);
     }
     cache_.Write(i, position_ + skipped_ + t, {k_.data() + t * kv_width, kv_width},
                  {v_.data() + t * kv_width, kv_width});

@@ -48,6 +48,9 @@ class Config:
     pad_id: int
     placeholder_ids: tuple[int, ...]  # of images, videos and audio; without these, the pad token is embedded
     layers: tuple[Layer, ...]
+    # Gemma 3 has False, and 1 / sqrt(E) for most sizes; its checkpoints are read by gemmule as GGUF only.
+    norms_values: bool = True
+    query_scale: float = 1.0
 
 
 def read_config(folder: Path) -> Config:

@@ -123,14 +123,14 @@ class Reference:
         cos, sin = np.cos(angles.astype(self.dtype)), np.sin(angles.astype(self.dtype))
 
         q = self.linear(self.prefix + at + "q_proj", D)(a).reshape(T, config.heads, E)
-        q = rope(self._norm(at + "q_norm", q), cos, sin)
+        q = rope(self._norm(at + "q_norm", q), cos, sin) * self.dtype(config.query_scale)
         if layer.owner == i:
             raw_k = self.linear(self.prefix + at + "k_proj", D)(a).reshape(T, layer.kv_heads, E)
             raw_v = raw_k
             if layer.has_v_proj:
                 raw_v = self.linear(self.prefix + at + "v_proj", D)(a).reshape(T, layer.kv_heads, E)
             k = rope(self._norm(at + "k_norm", raw_k), cos, sin)
-            v = rms_norm(raw_v, None, config.eps)
+            v = rms_norm(raw_v, None, config.eps) if config.norms_values else raw_v
             cache[i] = self._stored(i, "k", k), self._stored(i, "v", v)
         k, v = cache[layer.owner]
         o = attention(q, k, v, None if layer.full else config.window)
