@@ -1,7 +1,6 @@
 #include "engine/load.h"
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <string_view>
 #include <system_error>
@@ -16,90 +15,48 @@
 #include "formats/checkpoint_files.h"
 #include "formats/gguf_files.h"
 #include "kernels/attend.h"
+#include "model/tensors.h"
 
 namespace gemmule {
 namespace {
 
-void LoadExperts(TensorTable& tensors, const Config& config, const std::string& prefix, LayerWeights& w) {
-  const std::size_t d = config.hidden_size;
-  const std::size_t experts = config.num_experts;
-  const std::size_t m = config.moe_intermediate_size;
-  w.router.scale = tensors.Vector(prefix + "router.scale", d);
-  w.router.proj = tensors.Matrix(prefix + "router.proj", experts, d);
-  w.router.per_expert_scale = tensors.Vector(prefix + "router.per_expert_scale", experts);
-  // An expert's gate rows come first, then its up rows.
-  w.gate_experts = tensors.Stack(prefix + "experts.gate_up_proj", experts, 0, m, 2 * m, d);
-  w.up_experts = tensors.Stack(prefix + "experts.gate_up_proj", experts, m, m, 2 * m, d);
-  w.down_experts = tensors.Stack(prefix + "experts.down_proj", experts, 0, d, d, m);
-  w.post_feedforward_layernorm_1 = tensors.Vector(prefix + "post_feedforward_layernorm_1.weight", d);
-  w.pre_feedforward_layernorm_2 = tensors.Vector(prefix + "pre_feedforward_layernorm_2.weight", d);
-  w.post_feedforward_layernorm_2 = tensors.Vector(prefix + "post_feedforward_layernorm_2.weight", d);
-}
+// Fills the weights from a table of tensors: see model/tensors.h for the calls.
+struct WeightFiller {
+  TensorTable& tensors;
 
-LayerWeights LoadLayer(TensorTable& tensors, const Config& config, std::size_t i) {
-  const LayerConfig& layer = config.layers[i];
-  const std::size_t d = config.hidden_size;
-  const std::size_t e = layer.head_dim;
-  const std::size_t q_width = config.num_attention_heads * e;
-  const std::size_t kv_width = layer.num_key_value_heads * e;
-  const std::string prefix = "layers." + std::to_string(i) + ".";
-  const std::string attention = prefix + "self_attn.";
-  const std::string mlp = prefix + "mlp.";
-
-  LayerWeights w;
-  w.input_layernorm = tensors.Vector(prefix + "input_layernorm.weight", d);
-  w.post_attention_layernorm = tensors.Vector(prefix + "post_attention_layernorm.weight", d);
-  w.pre_feedforward_layernorm = tensors.Vector(prefix + "pre_feedforward_layernorm.weight", d);
-  w.post_feedforward_layernorm = tensors.Vector(prefix + "post_feedforward_layernorm.weight", d);
-  if (config.generation.has_layer_scalar) w.layer_scalar = tensors.Scalar(prefix + "layer_scalar");
-
-  w.q_proj = tensors.Matrix(attention + "q_proj", q_width, d);
-  w.q_norm = tensors.Vector(attention + "q_norm.weight", e);
-  for (float& x : w.q_norm) x = static_cast<float>(x * config.generation.query_scale);  // rope keeps factors
-  if (layer.kv_owner == i) {
-    w.k_proj = tensors.Matrix(attention + "k_proj", kv_width, d);
-    if (layer.has_v_proj) w.v_proj = tensors.Matrix(attention + "v_proj", kv_width, d);
-    w.k_norm = tensors.Vector(attention + "k_norm.weight", e);
-    w.k_cache_scale = tensors.CacheScale(attention + "k_cache_scale");
-    w.v_cache_scale = tensors.CacheScale(attention + "v_cache_scale");
+  void Vector(const std::string& name, std::vector<float>& to, std::size_t n) { to = tensors.Vector(name, n); }
+  void Scalar(const std::string& name, float& to) { to = tensors.Scalar(name); }
+  void CacheScale(const std::string& name, float& to) { to = tensors.CacheScale(name); }
+  void Matrix(const std::string& name, Linear& to, std::size_t rows, std::size_t cols) {
+    to = tensors.Matrix(name, rows, cols);
   }
-  w.o_proj = tensors.Matrix(attention + "o_proj", d, q_width);
-
-  w.gate_proj = tensors.Matrix(mlp + "gate_proj", layer.intermediate_size, d);
-  w.up_proj = tensors.Matrix(mlp + "up_proj", layer.intermediate_size, d);
-  w.down_proj = tensors.Matrix(mlp + "down_proj", d, layer.intermediate_size);
-
-  if (config.HasExperts()) LoadExperts(tensors, config, prefix, w);
-
-  if (config.HasPerLayerInput()) {
-    const std::size_t p = config.hidden_size_per_layer_input;
-    w.per_layer_input_gate = tensors.Matrix(prefix + "per_layer_input_gate", p, d);
-    w.per_layer_projection = tensors.Matrix(prefix + "per_layer_projection", d, p);
-    w.post_per_layer_input_norm = tensors.Vector(prefix + "post_per_layer_input_norm.weight", d);
+  void TiedHead(const std::string& table, Linear& to, std::size_t rows, std::size_t cols) {
+    to = tensors.TiedHead(table, rows, cols);
   }
-  return w;
-}
+  void Table(const std::string& name, Embedding& to, std::size_t rows, std::size_t cols, float multiplier) {
+    to = tensors.Table(name, rows, cols, multiplier);
+  }
+  void Experts(const std::string& name, ExpertMatrices& to, std::size_t experts, std::size_t rows, std::size_t cols) {
+    to = tensors.Stack(name, experts, 0, rows, rows, cols);
+  }
+  void ExpertPairs(const std::string& name, ExpertMatrices& first, ExpertMatrices& second, std::size_t experts,
+                   std::size_t rows, std::size_t cols) {
+    first = tensors.Stack(name, experts, 0, rows, 2 * rows, cols);
+    second = tensors.Stack(name, experts, rows, rows, 2 * rows, cols);
+  }
+};
 
 Weights LoadWeights(TensorTable& tensors, const Config& config) {
-  const std::size_t d = config.hidden_size;
-  const std::size_t v = config.vocab_size;
-  Weights w;
-  w.embed_tokens = tensors.Table("embed_tokens", v, d, static_cast<float>(std::sqrt(static_cast<double>(d))));
-  if (config.HasPerLayerInput()) {
-    const std::size_t p = config.hidden_size_per_layer_input;
-    const std::size_t width = config.layers.size() * p;
-    w.embed_tokens_per_layer = tensors.Table("embed_tokens_per_layer", config.vocab_size_per_layer_input, width,
-                                             static_cast<float>(std::sqrt(static_cast<double>(p))));
-    w.per_layer_model_projection = tensors.Matrix("per_layer_model_projection", width, d);
-    w.per_layer_projection_norm = tensors.Vector("per_layer_projection_norm.weight", p);
+  Weights weights;
+  weights.layers.resize(config.layers.size());
+  ForEachTensor(config, weights, WeightFiller{tensors});
+  weights.lm_head.is_last = weights.lm_head.output_scale == 0.0f;
+  if (config.generation.query_scale != 1.0) {
+    for (LayerWeights& layer : weights.layers) {  // rotary positions keep a factor as it is
+      for (float& x : layer.q_norm) x = static_cast<float>(x * config.generation.query_scale);
+    }
   }
-  for (std::size_t i = 0; i < config.layers.size(); ++i) {
-    w.layers.push_back(LoadLayer(tensors, config, i));
-  }
-  w.norm = tensors.Vector("norm.weight", d);
-  w.lm_head = config.tie_word_embeddings ? tensors.TiedHead("embed_tokens", v, d) : tensors.Matrix("lm_head", v, d);
-  w.lm_head.is_last = w.lm_head.output_scale == 0.0f;
-  return w;
+  return weights;
 }
 
 // What the kernels cannot hold.
