@@ -117,7 +117,7 @@ ExpertMatrices GgufTensors::Stack(const std::string& name, std::size_t experts, 
   const auto [tensor, encoding] = NeedStored(name, {experts, all_rows, cols});
   if (first == 0) Count(tensor, std::uint64_t{experts} * all_rows * cols);
   const std::size_t row_bytes = RowBytes(encoding, cols);
-  return {{encoding, tensor.bytes.data() + first * row_bytes, rows, cols}, all_rows * row_bytes};
+  return {encoding, tensor.bytes.data() + first * row_bytes, rows, cols, all_rows * row_bytes};
 }
 
 Embedding GgufTensors::Table(const std::string& name, std::size_t rows, std::size_t cols, float multiplier) {

@@ -137,7 +137,7 @@ ExpertMatrices HfTensors::Stack(const std::string& name, std::size_t experts, st
   }
   if (first == 0) Count(tensor, std::uint64_t{experts} * all_rows * cols);
   const std::size_t row_bytes = RowBytes(*encoding, cols);
-  return {{*encoding, tensor.bytes.data() + first * row_bytes, rows, cols}, all_rows * row_bytes};
+  return {*encoding, tensor.bytes.data() + first * row_bytes, rows, cols, all_rows * row_bytes};
 }
 
 Embedding HfTensors::Table(const std::string& name, std::size_t rows, std::size_t cols, float multiplier) {

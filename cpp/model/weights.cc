@@ -15,10 +15,4 @@ void Embedding::Read(std::size_t row, std::span<float> out) const {
   Scale(multiplier, out);
 }
 
-MatrixView ExpertMatrices::Expert(std::size_t i) const {
-  MatrixView expert = first;
-  expert.data += i * stride;
-  return expert;
-}
-
 }  // namespace gemmule

@@ -36,12 +36,15 @@ struct Embedding {
   void Read(std::size_t row, std::span<float> out) const;
 };
 
-// The same matrix of every expert, one after another in the file.
+// The same matrix of every expert, one after another in the file: floats, or blocks that hold their own scales.
 struct ExpertMatrices {
-  MatrixView first;        // expert 0's
+  Encoding encoding = Encoding::kF32;
+  const std::byte* data = nullptr;  // expert 0's
+  std::size_t rows = 0;
+  std::size_t cols = 0;
   std::size_t stride = 0;  // bytes from expert to expert
 
-  MatrixView Expert(std::size_t i) const;
+  MatrixView Expert(std::size_t i) const { return {encoding, data + i * stride, rows, cols}; }
 };
 
 struct Router {
