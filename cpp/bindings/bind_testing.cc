@@ -91,9 +91,10 @@ Floats RunProducts(const Linear& linear, Products products, const Floats& x) {
   return y;
 }
 
-Floats RunMatmulI8(const Bytes& weight, int bits, const py::array& row_scale, const Floats& x, float input_scale) {
-  const Encoding encoding = bits == 2 ? Encoding::kC2 : bits == 4 ? Encoding::kC4 : Encoding::kC8;
-  const MatrixView w = Matrix(weight, encoding, row_scale, x);
+Floats RunMatmulI8(const Bytes& weight, const std::string& encoding, const py::array& row_scale, const Floats& x,
+                   float input_scale) {
+  const MatrixView w = Matrix(weight, EncodingOf(encoding), row_scale, x);
+  Want(IsCoded(w.encoding), "encoding: want codes");
   return RunProducts({.name = {}, .weight = w, .input_scale = input_scale, .is_last = true}, Products::kInteger, x);
 }
 
@@ -262,7 +263,7 @@ void BindTesting(py::module_& module) {
         return LogSumExp(View(x));
       },
       py::arg("x"));
-  module.def("matmul_i8", &RunMatmulI8, py::arg("weight"), py::arg("bits"), py::arg("row_scale"), py::arg("x"),
+  module.def("matmul_i8", &RunMatmulI8, py::arg("weight"), py::arg("encoding"), py::arg("row_scale"), py::arg("x"),
              py::arg("input_scale"));
   module.def("matmul_blocks_i8", &RunMatmulBlocksI8, py::arg("weight"), py::arg("encoding"), py::arg("scales"),
              py::arg("x"));

@@ -53,6 +53,7 @@ void MatmulF32(const MatrixView& w, std::size_t row_begin, std::size_t row_end, 
     case Encoding::kC2: return Rows<Encoding::kC2>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
     case Encoding::kC4: return Rows<Encoding::kC4>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
     case Encoding::kC8: return Rows<Encoding::kC8>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
+    case Encoding::kU8: return Rows<Encoding::kU8>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
     case Encoding::kG4: return Rows<Encoding::kG4>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
     case Encoding::kQ4_0: return Rows<Encoding::kQ4_0>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);
     case Encoding::kQ4_1: return Rows<Encoding::kQ4_1>(w, row_begin, row_end, x, tokens, x_stride, y, y_stride);

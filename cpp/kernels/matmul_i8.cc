@@ -30,6 +30,8 @@ HWY_INLINE void AddProducts(VU8 bytes, const std::int8_t* HWY_RESTRICT x, const 
       const hn::Repartition<std::uint16_t, U8> d16;
       constexpr int kShift = static_cast<int>(plane() * C::kBits);
       codes = hn::And(hn::BitCast(U8(), hn::ShiftRight<kShift>(hn::BitCast(d16, bytes))), hn::Set(U8(), C::kMask));
+    } else if constexpr (kEncoding == Encoding::kU8) {
+      codes = hn::Xor(bytes, hn::Set(U8(), 0x80));  // as signed bytes
     }
     Unroll<kDigits>([&](auto digit) GEMMULE_LAMBDA {
       const VI8 v = hn::LoadU(I8(), x + digit * rows.row_stride + plane * rows.plane_stride);
@@ -102,6 +104,7 @@ void MatmulI8(const MatrixView& w, std::size_t row_begin, std::size_t row_end, c
     case Encoding::kC2: return RowsOfDigits<Encoding::kC2>(w, row_begin, row_end, x, y, y_stride);
     case Encoding::kC4: return RowsOfDigits<Encoding::kC4>(w, row_begin, row_end, x, y, y_stride);
     case Encoding::kC8: return RowsOfDigits<Encoding::kC8>(w, row_begin, row_end, x, y, y_stride);
+    case Encoding::kU8: return RowsOfDigits<Encoding::kU8>(w, row_begin, row_end, x, y, y_stride);
     default: HWY_DASSERT(false);
   }
 }

@@ -14,6 +14,7 @@ enum class Encoding {
   kC2,
   kC4,
   kC8,
+  kU8,  // 8 bits, offset-binary
   // Integers with one scale for 32 elements, the scales in a tensor of their own; see quant/g4.h.
   kG4,
   // GGUF's blocks, which hold their scales; each has its file in quant/.
@@ -28,9 +29,9 @@ enum class Encoding {
 };
 
 inline constexpr Encoding kEncodings[] = {
-    Encoding::kF32,  Encoding::kF16,  Encoding::kBF16, Encoding::kC2,   Encoding::kC4,
-    Encoding::kC8,   Encoding::kG4,   Encoding::kQ4_0, Encoding::kQ4_1, Encoding::kQ5_0,
-    Encoding::kQ5_1, Encoding::kQ8_0, Encoding::kQ4_K, Encoding::kQ5_K, Encoding::kQ6_K,
+    Encoding::kF32,  Encoding::kF16,  Encoding::kBF16, Encoding::kC2,   Encoding::kC4,   Encoding::kC8,
+    Encoding::kU8,   Encoding::kG4,   Encoding::kQ4_0, Encoding::kQ4_1, Encoding::kQ5_0, Encoding::kQ5_1,
+    Encoding::kQ8_0, Encoding::kQ4_K, Encoding::kQ5_K, Encoding::kQ6_K,
 };
 
 struct EncodingFacts {
@@ -47,6 +48,7 @@ constexpr EncodingFacts Facts(Encoding encoding) {
     case Encoding::kC2: return {"c2", 4, 1};
     case Encoding::kC4: return {"c4", 2, 1};
     case Encoding::kC8: return {"c8", 1, 1};
+    case Encoding::kU8: return {"u8", 1, 1};
     case Encoding::kG4: return {"g4", 32, 16};
     case Encoding::kQ4_0: return {"q4_0", 32, 18};
     case Encoding::kQ4_1: return {"q4_1", 32, 20};
@@ -66,7 +68,8 @@ constexpr std::size_t BlockBytes(Encoding encoding) { return Facts(encoding).blo
 
 // Integer codes with one scale a row.
 constexpr bool IsCoded(Encoding encoding) {
-  return encoding == Encoding::kC2 || encoding == Encoding::kC4 || encoding == Encoding::kC8;
+  return encoding == Encoding::kC2 || encoding == Encoding::kC4 || encoding == Encoding::kC8 ||
+         encoding == Encoding::kU8;
 }
 
 // Integer codes with a scale for every 16 or 32 elements: GGUF's blocks and g4.

@@ -13,10 +13,11 @@ struct MatrixView {
   const std::byte* data = nullptr;  // any alignment
   std::size_t rows = 0;
   std::size_t cols = 0;
-  ScaleView scales = {};  // (rows,) for codes, (rows, cols / 32) for g4, none for the others
+  ScaleView scales = {};    // (rows,) for codes, (rows, cols / 32) for g4, none for the others
+  std::size_t padding = 0;  // bytes after each row
 
   std::size_t RowBytes() const { return gemmule::RowBytes(encoding, cols); }
-  const std::byte* Row(std::size_t row) const { return data + row * RowBytes(); }
+  const std::byte* Row(std::size_t row) const { return data + row * (RowBytes() + padding); }
   // Of a row with one scale or none.
   float RowScale(std::size_t row) const { return scales.data == nullptr ? 1.0f : scales.At(row); }
   // All scales of a row.

@@ -61,6 +61,7 @@ void DecodeRow(Encoding encoding, std::span<const std::byte> row, const ScaleVie
     case Encoding::kC2: return DecodeCodes<Encoding::kC2>(row.data(), scales, out);
     case Encoding::kC4: return DecodeCodes<Encoding::kC4>(row.data(), scales, out);
     case Encoding::kC8: return DecodeCodes<Encoding::kC8>(row.data(), scales, out);
+    case Encoding::kU8: return DecodeCodes<Encoding::kU8>(row.data(), scales, out);
     case Encoding::kG4: return DecodeBlocks<Encoding::kG4>(row.data(), scales, out);
     case Encoding::kQ4_0: return DecodeBlocks<Encoding::kQ4_0>(row.data(), scales, out);
     case Encoding::kQ4_1: return DecodeBlocks<Encoding::kQ4_1>(row.data(), scales, out);

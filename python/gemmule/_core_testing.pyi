@@ -33,8 +33,9 @@ def softcap(x: F32, cap: float) -> F32:
     """cap * tanh(x / cap), (n,)."""
 
 def log_sum_exp(x: F32) -> float: ...
-def matmul_i8(weight: NDArray[np.uint8], bits: int, row_scale: Scales, x: F32, input_scale: float) -> F32:
-    """x (T, K) float32 -> (T, rows). weight (rows, K*bits/8) packed codes as in the file, row_scale (rows,).
+def matmul_i8(weight: NDArray[np.uint8], encoding: str, row_scale: Scales, x: F32, input_scale: float) -> F32:
+    """x (T, K) float32 -> (T, rows). weight (rows, K*bits/8) packed codes as in the file, row_scale (rows,); encoding
+    "c2" "c4" "c8", or "u8" for 8 bits stored with an offset of 128.
     x is rounded to int8 by input_scale; input_scale 0: to two int8 digits by its own largest value (16 bits)."""
 
 def matmul_blocks_i8(weight: NDArray[np.uint8], encoding: str, scales: Scales | None, x: F32) -> F32:
@@ -42,8 +43,8 @@ def matmul_blocks_i8(weight: NDArray[np.uint8], encoding: str, scales: Scales | 
     (rows, K/32). x is rounded to int8 in groups of 32, each with its own scale."""
 
 def matmul_f32(weight: NDArray[np.uint8], encoding: str, scales: Scales | None, x: F32) -> F32:
-    """x (T, K) -> (T, rows), float32 products. encoding "f32" "f16" "bf16" (scales None), "c2" "c4" "c8" (scales
-    (rows,)) or as for matmul_blocks_i8."""
+    """x (T, K) -> (T, rows), float32 products. encoding "f32" "f16" "bf16" (scales None), "c2" "c4" "c8" "u8"
+    (scales (rows,)) or as for matmul_blocks_i8."""
 
 def decode_row(row: NDArray[np.uint8], encoding: str, scales: Scales | None, n: int) -> F32:
     """One stored row -> (n,) float32; scales (S,), for codes and g4: element i uses scales[i * S // n]."""

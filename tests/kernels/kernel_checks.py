@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 import gemmule
+from gemmule.reference.operations import pack_codes
 from targets import fused_targets
 
 testing = gemmule._core.testing
@@ -12,7 +13,16 @@ testing = gemmule._core.testing
 # Around every vector width in use (4, 8, 16 floats; 16, 32, 64 bytes), and some long ones.
 LENGTHS = [*range(1, 71), 255, 256, 257, 1536]
 
+# Encodings with one scale a row -> bits of a code.
+CODES = {"c2": 2, "c4": 4, "c8": 8, "u8": 8}
+
 U = 2.0**-24  # half the distance between 1 and the next float32: the relative error of one rounding
+
+
+def stored_codes(codes: np.ndarray, encoding: str) -> np.ndarray:
+    """codes (rows, n) as the encoding's bytes (rows, bytes)."""
+    packed = pack_codes(codes, CODES[encoding]).view(np.uint8)
+    return packed ^ np.uint8(0x80) if encoding == "u8" else packed
 
 
 def unaligned(x: np.ndarray, elements: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from block_formats import LAYOUTS, Rows, decode, random_rows, with_halves
-from kernel_checks import U, assert_same_bits_on_all_targets, assert_within, testing, unaligned
+from kernel_checks import CODES, U, assert_same_bits_on_all_targets, assert_within, stored_codes, testing, unaligned
 
 from gemmule.reference.operations import pack_codes
 from gemmule.reference.safetensors import bf16_to_f32, f32_to_bf16
@@ -200,16 +200,15 @@ def test_types_of_scales(target, matmul):
         assert np.array_equal(got, matmul(*g4_case(codes, same.astype(np.float32)).part(ROWS), x))
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
-def test_row_scales_of_16_bits(target, bits):
+@pytest.mark.parametrize("encoding", CODES)
+def test_row_scales_of_16_bits(target, encoding):
+    bits = CODES[encoding]
     random = np.random.default_rng(bits)
     codes = random.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (ROWS, 64)).astype(np.int8)
-    packed, x = pack_codes(codes, bits).view(np.uint8), activations(64)
+    packed, x = stored_codes(codes, encoding), activations(64)
     scale = f32_to_bf16(random.uniform(0.01, 0.1, ROWS).astype(np.float32))
     same = bf16_to_f32(scale)
     assert np.array_equal(
-        testing.matmul_i8(packed, bits, scale, x, 0.03), testing.matmul_i8(packed, bits, same, x, 0.03)
+        testing.matmul_i8(packed, encoding, scale, x, 0.03), testing.matmul_i8(packed, encoding, same, x, 0.03)
     )
-    assert np.array_equal(
-        testing.matmul_f32(packed, f"c{bits}", scale, x), testing.matmul_f32(packed, f"c{bits}", same, x)
-    )
+    assert np.array_equal(testing.matmul_f32(packed, encoding, scale, x), testing.matmul_f32(packed, encoding, same, x))

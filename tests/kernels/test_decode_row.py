@@ -2,22 +2,23 @@
 
 import numpy as np
 import pytest
-from kernel_checks import LENGTHS, testing, unaligned
+from kernel_checks import CODES, LENGTHS, stored_codes, testing, unaligned
 
-from gemmule.reference.operations import decode, pack_codes
+from gemmule.reference.operations import decode
 from gemmule.reference.safetensors import bf16_to_f32, f32_to_bf16
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("encoding", CODES)
 @pytest.mark.parametrize("blocks", [1, 3, 7])
-def test_codes(target, bits, blocks):
+def test_codes(target, encoding, blocks):
+    bits = CODES[encoding]
     for width in (4, 8, 12, 32, 36, 256):  # of a block
         random = np.random.default_rng([bits, blocks, width])
         n = blocks * width
         codes = random.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (1, n)).astype(np.int8)
         scales = random.uniform(0.01, 0.1, (1, blocks)).astype(np.float32)
-        row = unaligned(pack_codes(codes, bits).view(np.uint8)[0], n % 3)
-        got = testing.decode_row(row, f"c{bits}", scales[0], n)
+        row = unaligned(stored_codes(codes, encoding)[0], n % 3)
+        got = testing.decode_row(row, encoding, scales[0], n)
         assert np.array_equal(got, decode(codes, scales, np.float32)[0]), width
 
 
@@ -25,6 +26,7 @@ def test_every_byte_of_each_width(target):
     every = np.arange(256, dtype=np.uint8)
     one = np.ones(1, np.float32)
     assert np.array_equal(testing.decode_row(every, "c8", one, 256), every.view(np.int8))
+    assert np.array_equal(testing.decode_row(every, "u8", one, 256), every.astype(np.float32) - 128)
     nibbles = np.stack([every & 15, every >> 4], axis=1).reshape(-1)
     assert np.array_equal(testing.decode_row(every, "c4", one, 512), nibbles.astype(np.float32) - 8)
     pairs = np.stack([every >> shift & 3 for shift in (0, 2, 4, 6)], axis=1).reshape(-1)

@@ -38,20 +38,20 @@ def read_everything() -> None:
     random = np.random.default_rng(0)
     for target in testing.targets():
         testing.set_target(target)
-        for encoding, bits in (("c2", 2), ("c4", 4), ("c8", 8), ("bf16", 16), ("f16", 16), ("f32", 32)):
+        for encoding, bits in (("c2", 2), ("c4", 4), ("c8", 8), ("u8", 8), ("bf16", 16), ("f16", 16), ("f32", 32)):
             for K in (4, 12, 32, 36, 96, 160, 260):
                 for rows in (1, 3, 4, 5, 17):
                     # Small bytes: a float of such bits is tiny, never NaN.
                     stored = random.integers(0, 48, (rows, K * bits // 8)).astype(np.uint8)
                     weight = before_forbidden_page(stored)
-                    scale = np.ones(rows, np.float32) if encoding[0] == "c" else None
+                    scale = np.ones(rows, np.float32) if bits <= 8 else None
                     for tokens in (1, 5):
                         x = random.standard_normal((tokens, K)).astype(np.float32)
                         got = testing.matmul_f32(weight, encoding, scale, x)
                         assert np.array_equal(got, testing.matmul_f32(stored, encoding, scale, x))
-                        if encoding[0] == "c":
-                            testing.matmul_i8(weight, bits, scale, x, 0.05)
-                            testing.matmul_i8(weight, bits, scale, x, 0.0)
+                        if bits <= 8:
+                            testing.matmul_i8(weight, encoding, scale, x, 0.05)
+                            testing.matmul_i8(weight, encoding, scale, x, 0.0)
                     testing.decode_row(weight[-1], encoding, None if scale is None else scale[:1], K)
 
 

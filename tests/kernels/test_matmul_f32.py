@@ -3,28 +3,27 @@
 
 import numpy as np
 import pytest
-from kernel_checks import U, assert_same_bits_on_all_targets, assert_within, testing, unaligned
+from kernel_checks import CODES, U, assert_same_bits_on_all_targets, assert_within, stored_codes, testing, unaligned
 
-from gemmule.reference.operations import pack_codes
 from gemmule.reference.safetensors import bf16_to_f32, f32_to_bf16
 
 ROWS, TOKENS = 33, 16
 SOME_ROWS = [*range(1, 10), 33]
 SOME_TOKENS = [1, 2, 3, 5, 16]
 WIDTHS = [4, 8, 12, 20, 28, 32, 36, 64, 68, 96, 160, 288, 516, 1536]
-ENCODINGS = ["f32", "f16", "bf16", "c2", "c4", "c8"]
+ENCODINGS = ["f32", "f16", "bf16", *CODES]
 
 
 def case(encoding: str, K: int):
     """stored (33, bytes), values (33, K) float64, row_scale (33,) or None, x (16, K)."""
     random = np.random.default_rng([ENCODINGS.index(encoding), K])
     x = random.standard_normal((TOKENS, K)).astype(np.float32)
-    if encoding[0] == "c":
-        bits = int(encoding[1:])
+    if encoding in CODES:
+        bits = CODES[encoding]
         codes = random.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (ROWS, K)).astype(np.int8)
         row_scale = random.uniform(0.01, 0.1, ROWS).astype(np.float32)
         values = codes * row_scale[:, None].astype(np.float64)
-        return pack_codes(codes, bits).view(np.uint8), values, row_scale, x
+        return stored_codes(codes, encoding), values, row_scale, x
     w = random.standard_normal((ROWS, K)).astype(np.float32)
     if encoding == "f16":
         w = w.astype(np.float16)
@@ -54,7 +53,7 @@ def test_error_and_independence_of_the_batch(target, encoding):
                 assert np.array_equal(part, whole[:tokens, :rows]), (K, rows, tokens)
 
 
-@pytest.mark.parametrize("encoding", ["f32", "f16", "bf16", "c8"])
+@pytest.mark.parametrize("encoding", ["f32", "f16", "bf16", "c8", "u8"])
 @pytest.mark.parametrize("K", [1, 2, 3, 5, 7, 15, 17, 31, 33])
 def test_odd_widths(target, encoding, K):
     stored, values, row_scale, x = case(encoding, max(K, 2))

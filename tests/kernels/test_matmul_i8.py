@@ -3,9 +3,9 @@
 
 import numpy as np
 import pytest
-from kernel_checks import U, assert_same_bits_on_all_targets, assert_within, testing, unaligned
+from kernel_checks import CODES, U, assert_same_bits_on_all_targets, assert_within, stored_codes, testing, unaligned
 
-from gemmule.reference.operations import pack_codes, to_codes
+from gemmule.reference.operations import to_codes
 
 ROWS, TOKENS = 33, 16
 SOME_ROWS = [*range(1, 10), 33]
@@ -15,13 +15,14 @@ WIDTHS = [4, 8, 12, 20, 28, 32, 36, 64, 68, 96, 160, 288, 516, 1536]
 SCALE = np.float32(0.0325755216)
 
 
-def case(bits: int, K: int, seed: int = 0):
+def case(encoding: str, K: int, seed: int = 0):
     """packed (33, K*bits/8), codes (33, K), row_scale (33,), x (16, K): some of x beyond the grid's ends."""
+    bits = CODES[encoding]
     random = np.random.default_rng([bits, K, seed])
     codes = random.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (ROWS, K)).astype(np.int8)
     row_scale = random.uniform(0.01, 0.1, ROWS).astype(np.float32)
     x = (60 * SCALE * random.standard_normal((TOKENS, K))).astype(np.float32)
-    return pack_codes(codes, bits).view(np.uint8), codes, row_scale, x
+    return stored_codes(codes, encoding), codes, row_scale, x
 
 
 def integer_product(codes, row_scale, x, scale) -> np.ndarray:
@@ -30,92 +31,95 @@ def integer_product(codes, row_scale, x, scale) -> np.ndarray:
     return sums * np.float64(scale) * row_scale
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
-def test_error_and_independence_of_the_batch(target, bits):
+@pytest.mark.parametrize("encoding", CODES)
+def test_error_and_independence_of_the_batch(target, encoding):
     for K in WIDTHS:
-        packed, codes, row_scale, x = case(bits, K)
+        packed, codes, row_scale, x = case(encoding, K)
         want = integer_product(codes, row_scale, x, SCALE)
-        whole = testing.matmul_i8(packed, bits, row_scale, x, SCALE)
+        whole = testing.matmul_i8(packed, encoding, row_scale, x, SCALE)
         # The sum is exact; converting it and two scales are at most four roundings.
         assert_within(whole, want, 4 * U * np.abs(want))
         for rows in SOME_ROWS:
             for tokens in SOME_TOKENS:
                 part = testing.matmul_i8(
-                    unaligned(packed[:rows], rows % 4), bits, row_scale[:rows], unaligned(x[:tokens], 1), SCALE
+                    unaligned(packed[:rows], rows % 4), encoding, row_scale[:rows], unaligned(x[:tokens], 1), SCALE
                 )
                 assert np.array_equal(part, whole[:tokens, :rows]), (K, rows, tokens)
 
 
 @pytest.mark.parametrize("K", [1, 2, 3, 5, 7, 31, 33, 63, 65, 127, 129])
-def test_odd_widths_of_bytes(target, K):
-    packed, codes, row_scale, x = case(8, K)
+@pytest.mark.parametrize("encoding", ["c8", "u8"])
+def test_odd_widths_of_bytes(target, encoding, K):
+    packed, codes, row_scale, x = case(encoding, K)
     want = integer_product(codes, row_scale, x, SCALE)
-    assert_within(testing.matmul_i8(packed, 8, row_scale, x, SCALE), want, 4 * U * np.abs(want))
+    assert_within(testing.matmul_i8(packed, encoding, row_scale, x, SCALE), want, 4 * U * np.abs(want))
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("encoding", CODES)
 @pytest.mark.parametrize("activation", [-128, 127])
 @pytest.mark.parametrize("extreme", ["lowest", "highest"])
-def test_largest_sums(target, bits, activation, extreme):
+def test_largest_sums(target, encoding, activation, extreme):
     """The sums that would overflow int16 pairs, quads or blocks first: every product has the largest size."""
     K = 12288  # E2B's widest row
+    bits = CODES[encoding]
     code = -(2 ** (bits - 1)) if extreme == "lowest" else 2 ** (bits - 1) - 1
-    packed = pack_codes(np.full((5, K), code, np.int8), bits).view(np.uint8)
+    packed = stored_codes(np.full((5, K), code, np.int8), encoding)
     for tokens in (1, 16):
         got = testing.matmul_i8(
-            packed, bits, np.ones(5, np.float32), np.full((tokens, K), activation, np.float32), np.float32(1)
+            packed, encoding, np.ones(5, np.float32), np.full((tokens, K), activation, np.float32), np.float32(1)
         )
         assert np.array_equal(got, np.full((tokens, 5), np.float32(K * code * activation))), tokens
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
-def test_alternating_extremes(target, bits):
+@pytest.mark.parametrize("encoding", CODES)
+def test_alternating_extremes(target, encoding):
     """Signs that alternate along the row: an error of a single lane's order or sign cannot cancel."""
     K = 1536
+    bits = CODES[encoding]
     codes = np.where(np.arange(K) % 3 == 0, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1).astype(np.int8)
     x = np.where(np.arange(K) % 2 == 0, -128, 127).astype(np.float32)
-    got = testing.matmul_i8(pack_codes(codes[None], bits).view(np.uint8), bits, np.ones(1, np.float32), x[None], 1.0)
+    got = testing.matmul_i8(stored_codes(codes[None], encoding), encoding, np.ones(1, np.float32), x[None], 1.0)
     assert got[0, 0] == codes.astype(np.int64) @ x.astype(np.int64)
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
-def test_each_element_meets_its_own_weight(target, bits):
+@pytest.mark.parametrize("encoding", CODES)
+def test_each_element_meets_its_own_weight(target, encoding):
     """One token per column, each a unit vector: the matrix comes back."""
     K = 96
-    packed, codes, _, _ = case(bits, K)
-    got = testing.matmul_i8(packed, bits, np.ones(ROWS, np.float32), np.eye(K, dtype=np.float32), 1.0)
+    packed, codes, _, _ = case(encoding, K)
+    got = testing.matmul_i8(packed, encoding, np.ones(ROWS, np.float32), np.eye(K, dtype=np.float32), 1.0)
     assert np.array_equal(got, codes.T)
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
-def test_input_without_a_scale(target, bits):
+@pytest.mark.parametrize("encoding", CODES)
+def test_input_without_a_scale(target, encoding):
     """Two 8-bit digits, x = step (256 high + low); the largest value is 32639 steps, an element errs by half a step."""
     for K in WIDTHS:
-        packed, codes, row_scale, x = case(bits, K)
+        packed, codes, row_scale, x = case(encoding, K)
         want = (x.astype(np.float64) @ codes.T.astype(np.float64)) * row_scale
         terms = (np.abs(x).astype(np.float64) @ np.abs(codes.T.astype(np.float64))) * row_scale
         half_step = np.abs(x).max(axis=1, keepdims=True) / 32639 / 2
         bound = half_step * np.abs(codes.astype(np.float64)).sum(axis=1) * row_scale * (1 + 1e-3) + 8 * U * terms
-        whole = testing.matmul_i8(packed, bits, row_scale, x, 0.0)
+        whole = testing.matmul_i8(packed, encoding, row_scale, x, 0.0)
         assert_within(whole, want, bound)
         for tokens in SOME_TOKENS:
-            assert np.array_equal(testing.matmul_i8(packed, bits, row_scale, x[:tokens], 0.0), whole[:tokens]), K
+            assert np.array_equal(testing.matmul_i8(packed, encoding, row_scale, x[:tokens], 0.0), whole[:tokens]), K
 
 
 def test_zeros_without_a_scale(target):
-    packed, _, row_scale, x = case(4, 64)
+    packed, _, row_scale, x = case("c4", 64)
     x[1] = 0
-    got = testing.matmul_i8(packed, 4, row_scale, x, 0.0)
+    got = testing.matmul_i8(packed, "c4", row_scale, x, 0.0)
     assert np.array_equal(got[1], np.zeros(ROWS))
     assert np.isfinite(got).all()
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("encoding", CODES)
 @pytest.mark.parametrize("scale", [SCALE, np.float32(0)])
-def test_same_bits(bits, scale):
+def test_same_bits(encoding, scale):
     for K in WIDTHS:
-        packed, _, row_scale, x = case(bits, K)
+        packed, _, row_scale, x = case(encoding, K)
         for tokens in (1, 5, 16):
             assert_same_bits_on_all_targets(
-                lambda args=(packed, bits, row_scale, x[:tokens], scale): testing.matmul_i8(*args)
+                lambda args=(packed, encoding, row_scale, x[:tokens], scale): testing.matmul_i8(*args)
             )
