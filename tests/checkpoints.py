@@ -177,7 +177,7 @@ def make_checkpoint(
         zero = {f"{name}.{side}_activation_scale": np.float32(0) for name in names for side in ("input", "output")}
         write(zero | dict.fromkeys(caches, np.float32(0)))
         ids = random.integers(3, text["vocab_size"], 64)
-        scales = zero | _calibrated(folder, ids)
+        scales = zero | calibrated(folder, ids)
         if not head_scales:
             scales |= {name: scale for name, scale in zero.items() if name.startswith("lm_head.")}
         if zero_scales:
@@ -340,7 +340,7 @@ class _Recorder(Reference):
         return x
 
 
-def _calibrated(folder: Path, ids: np.ndarray) -> dict[str, np.float32]:
+def calibrated(folder: Path, ids: np.ndarray) -> dict[str, np.float32]:
     """Scales that put 0.9 of the largest value seen at the last code, for what the folder's reference does to ids."""
     recorder = _Recorder(folder)
     recorder.logits(ids)

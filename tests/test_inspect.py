@@ -9,6 +9,7 @@ import pytest
 
 import gemmule
 from checkpoints import make_checkpoint, write_safetensors
+from compressed_folders import repacked
 from gemmule import cli
 from gemmule.checkpoint import find
 from gemmule.inspection import code_usage
@@ -17,11 +18,33 @@ from gemmule.reference.safetensors import read_file
 from gemmule.tensors import CACHE_SCALE, INPUT_SCALE, OUTPUT_SCALE, Tensors
 from golden_cases import FIXTURES
 
-ALL = ["fairy", *(FIXTURES / name for name in ("e2b", "e4b", "dense", "moe", "mobile", "mobile_absmax"))]
+ALL = ["fairy", *(FIXTURES / name for name in ("e2b", "e4b", "dense", "moe", "mobile", "mobile_absmax", "ct_w4a16"))]
 
 
 def groups(inspection):
     return {group.kind: group for group in inspection.groups}
+
+
+@pytest.fixture
+def words(tmp_path):
+    """A mobile checkpoint, and the same as rows of words of which the last is not full."""
+    mobile = make_checkpoint(
+        tmp_path / "mobile", mobile=True, dtype="F32", hidden_size=36, hidden_size_per_layer_input=12
+    )
+    return mobile, repacked(mobile, tmp_path / "words", words_of_bytes=True)
+
+
+def test_rows_of_words(words):
+    """Padding is no parameter and no code."""
+    mobile, packed = map(gemmule.inspect, words)
+    scales = packed.input_scales.count + packed.output_scales.count
+    assert packed.parameters + scales == mobile.parameters + scales == gemmule.load(words[1]).info["parameters"]
+    for kind, group in groups(mobile).items():
+        if kind != "leftovers":  # scales of the cache, which only the mobile format has
+            assert groups(packed)[kind].encodings == group.encodings
+    usage = code_usage(words[1])
+    for module, counts in code_usage(words[0]).items():
+        assert np.array_equal(usage[module], counts), module
 
 
 @pytest.mark.parametrize("path", ALL, ids=str)

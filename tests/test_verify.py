@@ -10,6 +10,7 @@ import pytest
 
 import gemmule
 from checkpoints import make_checkpoint
+from compressed_folders import repacked
 from gemmule import cli
 from golden_cases import FIXTURES
 
@@ -92,6 +93,32 @@ def test_rows_of_codes(mobile, tensor, byte, what, wrong):
     damage(mobile, PREFIX + tensor, row=3, byte=byte)
     assert findings(mobile) == [(PREFIX + tensor, what, 1, 3, wrong)]
     assert gemmule.verify(mobile).ok is not wrong
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "what"),
+    [
+        ("layers.0.self_attn.q_proj", 0x00, "saturated rows"),  # 4 bits, 36 of them: four are padding
+        ("layers.0.self_attn.q_proj", 0x88, "dead rows"),
+        ("layers.0.per_layer_input_gate", 0x80, "dead rows"),  # 8 bits
+        ("layers.0.per_layer_input_gate", 0x00, "saturated rows"),
+        ("layers.0.per_layer_input_gate", 0xFF, "saturated rows"),
+    ],
+)
+def test_rows_of_words(tmp_path, module, code, what):
+    mobile = make_checkpoint(tmp_path / "mobile", mobile=True, hidden_size=36)
+    folder = repacked(mobile, tmp_path / "words", words_of_bytes=True)
+    assert findings(folder) == []
+    name = f"{PREFIX}{module}.weight_packed"
+    damage(folder, name, row=3, byte=code)
+    file = folder / "model.safetensors"
+    first, _, shape = place(file, name)
+    data = bytearray(file.read_bytes())
+    row_bytes, bits = 4 * shape[1], 32 * shape[1] // 36
+    used = 36 * bits // 8
+    data[first + 3 * row_bytes + used : first + 4 * row_bytes] = bytes(row_bytes - used)
+    file.write_bytes(data)
+    assert findings(folder) == [(name, what, 1, 3, True)]
 
 
 def test_a_row_of_another_code_is_no_fault(mobile):

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/compressed_tensors.h"
 #include "engine/config_rules.h"
 
 namespace gemmule {
@@ -61,53 +62,46 @@ double CheckPositive(const JsonCursor& number) {
   return value;
 }
 
-[[noreturn]] void Refuse(const JsonCursor& field, const std::string& what, const std::string& remedy,
-                         std::string expected, std::string found) {
-  throw UnsupportedError(what, remedy,
-                         {.file = field.file(),
-                          .tensor = field.path(),
-                          .offset = field.value().offset,
-                          .expected = std::move(expected),
-                          .found = std::move(found)});
-}
-
 const Family& FindFamily(const JsonCursor& model_type) {
   const std::string& name = model_type.String();
   for (const Family& family : kFamilies) {
     if (name == family.model_type || name == family.text_model_type) return family;
   }
-  Refuse(model_type, "this model type is not supported", kSizesToday,
-         "\"gemma4\", \"gemma4_text\", \"gemma4_unified\" or \"gemma4_unified_text\"", Quoted(name));
+  model_type.Refuse("this model type is not supported", kSizesToday,
+                    "\"gemma4\", \"gemma4_text\", \"gemma4_unified\" or \"gemma4_unified_text\"");
 }
 
 void RefuseUnsupportedFeatures(const JsonCursor& text) {
   if (Flag(text, "attention_bias", false)) {
-    Refuse(text.At("attention_bias"), "biases in attention are not run",
-           "Use a checkpoint without them; no published Gemma 4 has any.", "false", "true");
+    text.At("attention_bias")
+        .Refuse("biases in attention are not run", "Use a checkpoint without them; no published Gemma 4 has any.",
+                "false");
   }
   if (const auto name = text.Find("hidden_activation"); name && name->String() != "gelu_pytorch_tanh") {
-    Refuse(*name, "this activation function is not run", "Use a checkpoint with Gemma 4's own activation.",
-           "\"gelu_pytorch_tanh\"", Quoted(name->String()));
+    name->Refuse("this activation function is not run", "Use a checkpoint with Gemma 4's own activation.",
+                 "\"gelu_pytorch_tanh\"");
   }
   // "vision" concerns image tokens alone: text is causal with it too.
   if (const auto name = text.FindNonNull("use_bidirectional_attention"); name && name->String() != "vision") {
     if (name->String() != "all") name->Fail("an unknown kind of attention", "null, \"vision\" or \"all\"");
-    Refuse(*name, "attention in both directions is not run",
-           "Use a checkpoint that generates text; this one makes embeddings.", "null or \"vision\"", "\"all\"");
+    name->Refuse("attention in both directions is not run",
+                 "Use a checkpoint that generates text; this one makes embeddings.", "null or \"vision\"");
   }
 }
 
-// True for the mobile format, false for plain float weights.
-Packing ReadQuantization(const JsonCursor& root, const JsonCursor& text) {
+Quantization ReadQuantization(const JsonCursor& root, const JsonCursor& text) {
   auto quantization = root.FindNonNull("quantization_config");
   if (!quantization) quantization = text.FindNonNull("quantization_config");
-  if (!quantization) return Packing::kNone;
+  if (!quantization) return {};
   const JsonCursor method = quantization->At("quant_method");
-  if (method.String() == "gemma") return Packing::kMobile;
-  if (method.String() == "compressed-tensors") return Packing::kCompressedTensors;
-  Refuse(method, "this quantization is not supported",
-         "Use the mobile checkpoint (its name ends in -qat-mobile-transformers) or the bfloat16 one.",
-         "\"gemma\" or \"compressed-tensors\"", Quoted(method.String()));
+  if (method.String() == "gemma") return {.packing = Packing::kMobile, .group_sizes = {}};
+  if (method.String() == "compressed-tensors") {
+    return {.packing = Packing::kCompressedTensors, .group_sizes = ReadCompressedTensors(*quantization)};
+  }
+  method.Refuse("this quantization is not supported",
+                "Use Google's own forms of this model: mobile (its name ends in -qat-mobile-transformers), "
+                "compressed-tensors (-qat-w4a16-ct), GGUF (-qat-q4_0-gguf) or bfloat16.",
+                "\"gemma\" or \"compressed-tensors\"");
 }
 
 std::vector<LayerType> ReadLayerTypes(const JsonCursor& text, std::size_t count) {
@@ -166,8 +160,8 @@ void ReadHeads(const JsonCursor& text, std::vector<LayerConfig>& layers) {
         } else if (field.key == "num_key_value_heads") {
           layers[number].num_key_value_heads = CheckSize(value, 1, kMaxHeads);
         } else {
-          Refuse(value, "this field cannot differ between layers", kSizesToday, "head_dim or num_key_value_heads",
-                 Quoted(field.key));
+          value.Refuse("this field cannot differ between layers", kSizesToday, "head_dim or num_key_value_heads",
+                       Quoted(field.key));
         }
       }
     }
@@ -193,9 +187,8 @@ RopeParameters ReadRope(const JsonCursor& rope) {
   const std::string name = type ? type->String() : "default";
   if (name == "default") return parameters;  // the other keys mean nothing to this type
   if (name != "proportional") {
-    Refuse(*type, "this kind of rotary positions is not run",
-           "Use a checkpoint as published, without context stretching.", "\"default\" or \"proportional\"",
-           Quoted(name));
+    type->Refuse("this kind of rotary positions is not run",
+                 "Use a checkpoint as published, without context stretching.", "\"default\" or \"proportional\"");
   }
   if (const auto share = rope.Find("partial_rotary_factor")) {
     parameters.partial_rotary_factor = share->Number();
@@ -317,7 +310,7 @@ HfConfig ReadConfig(const JsonValue& value, const std::string& file) {
 
   HfConfig result;
   result.model_type = model_type.String();
-  result.packing = ReadQuantization(root, text);
+  result.quantization = ReadQuantization(root, text);
   result.config = ReadText(text, family);
   result.config.tie_word_embeddings = ReadTie(root, text);
   if (nested) ReadSoftTokens(root, text, result.config);

@@ -1,7 +1,9 @@
 // From config.json to what the model runs by: the defaults and rules of transformers' Gemma 4 config classes.
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <vector>
 
 #include "formats/json.h"
 #include "model/config.h"
@@ -15,10 +17,15 @@ enum class Packing {
   kCompressedTensors,  // quant_method "compressed-tensors"
 };
 
+struct Quantization {
+  Packing packing = Packing::kNone;
+  std::vector<std::size_t> group_sizes;  // kCompressedTensors: see ReadCompressedTensors
+};
+
 struct HfConfig {
   Config config;
   std::string model_type;  // of the whole checkpoint: "gemma4", "gemma4_text", "gemma4_unified", ...
-  Packing packing = Packing::kNone;
+  Quantization quantization;
 };
 
 // `file` names the config in messages. Throws FormatError for a field that is missing, of the wrong type or out of

@@ -12,8 +12,8 @@ namespace gemmule {
 
 class HfTensors : public TensorTable {
  public:
-  // `packing`: what the config announces. Each matrix is then packed or not, as the tensors there are say.
-  HfTensors(const CheckpointFiles& checkpoint, Packing packing);
+  // `quantization`: what the config announces. Each matrix is then packed or not, as the tensors there are say.
+  HfTensors(const CheckpointFiles& checkpoint, Quantization quantization);
 
   Linear Matrix(const std::string& name, std::size_t rows, std::size_t cols) override;
   // Floats.
@@ -42,12 +42,16 @@ class HfTensors : public TensorTable {
   Stored FindPlain(const std::string& name, std::size_t rows, std::size_t cols);
   Stored FindWords(const std::string& name, std::size_t rows, std::size_t cols);
   Encoding PackedEncoding(const TensorView& tensor, std::size_t rows, std::size_t cols) const;
+  Encoding WordEncoding(const TensorView& words, std::size_t rows, std::size_t cols) const;
+  void CheckStoredShape(const std::string& name, std::size_t rows, std::size_t cols);
+  void RefuseUnsupported(const std::string& name) const;
   void AddScales(Stored& stored, const std::string& name, std::size_t rows, std::size_t cols);
   // The rows of `stored` for the kernels, which take one scale a row, or one a group of 32.
   MatrixView View(const Stored& stored, std::size_t rows, std::size_t cols) const;
   float ActivationScale(const std::string& name);
 
   Packing packing_;
+  std::vector<std::size_t> group_sizes_;
   std::string prefix_;  // of all names but the head's
 };
 

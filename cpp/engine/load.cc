@@ -161,7 +161,7 @@ void LoadFolder(const std::string& folder, const LoadOptions& options, Checkpoin
   HfConfig hf = ReadConfig(opened.config, opened.config_path);
   CheckLimits(hf.config, opened.config_path);
   checkpoint.model_type = hf.model_type;
-  HfTensors tensors(opened, hf.packing);
+  HfTensors tensors(opened, std::move(hf.quantization));
   Fill(checkpoint, std::move(hf.config), tensors, opened.weights, options);
 }
 

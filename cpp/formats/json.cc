@@ -164,4 +164,18 @@ void JsonCursor::Fail(const std::string& what, std::string expected, std::string
                            .found = std::move(found)});
 }
 
+void JsonCursor::Refuse(const std::string& what, const std::string& remedy, std::string expected) const {
+  Refuse(what, remedy, std::move(expected), Describe(*value_));
+}
+
+void JsonCursor::Refuse(const std::string& what, const std::string& remedy, std::string expected,
+                        std::string found) const {
+  throw UnsupportedError(what, remedy,
+                         {.file = file_,
+                          .tensor = path_,
+                          .offset = value_->offset,
+                          .expected = std::move(expected),
+                          .found = std::move(found)});
+}
+
 }  // namespace gemmule

@@ -94,6 +94,10 @@ class JsonCursor {
   // Throws the FormatError that names this value. Without `found`, the value itself is what was found.
   [[noreturn]] void Fail(const std::string& what, std::string expected) const;
   [[noreturn]] void Fail(const std::string& what, std::string expected, std::string found) const;
+  // Likewise the UnsupportedError.
+  [[noreturn]] void Refuse(const std::string& what, const std::string& remedy, std::string expected) const;
+  [[noreturn]] void Refuse(const std::string& what, const std::string& remedy, std::string expected,
+                           std::string found) const;
 
  private:
   JsonCursor(const JsonValue& value, std::string file, std::string path)

@@ -200,7 +200,8 @@ def _count_codes(tensor: Tensor, rows: int) -> NDArray[np.int64]:
     counts = np.zeros(2**tensor.bits, np.int64)
     for row in range(0, tensor.rows, step):
         data = np.asarray(tensor.read_rows(row, 1).view(np.uint8)).ravel()
-        if tensor.bits == 8:
+        data = data[: tensor.elements // tensor.rows * tensor.bits // 8]
+        if tensor.dtype == "I8":
             data ^= 0x80  # two's complement, so that the lowest comes first
         for shift in range(0, 8, tensor.bits):
             codes = (data >> shift) & (2**tensor.bits - 1)

@@ -57,6 +57,7 @@ class Tensor:
         role: WEIGHT, WEIGHT_SCALE, INPUT_SCALE, OUTPUT_SCALE or CACHE_SCALE.
         kind: one of shapes.KINDS.
         bits: of an element; codes may be packed, several to a byte.
+        elements: how many; the words of a packed row may have room for more.
     """
 
     name: str
@@ -69,10 +70,7 @@ class Tensor:
     role: str
     kind: str
     bits: int
-
-    @property
-    def elements(self) -> int:
-        return self.bytes * 8 // self.bits
+    elements: int
 
     @property
     def is_float(self) -> bool:
@@ -146,13 +144,19 @@ class Tensors:
         module, role = _module(name)
         kind = self.shape.kind(module)
         bits = self._bits(module, dtype, shape, size) if role == WEIGHT else _stored_bits(dtype, shape, size)
-        return Tensor(name, dtype, shape, offset, size, Path(file), module, role, kind, bits)
+        elements = size * 8 // bits
+        if role == WEIGHT and dtype == "I32":
+            elements = math.prod(self._matrices.get(bare_name(module), (elements,)))
+        return Tensor(name, dtype, shape, offset, size, Path(file), module, role, kind, bits, elements)
 
     def _bits(self, module: str, dtype: str, shape: tuple[int, ...], size: int) -> int:
         """Bits of a weight's element. How many codes are packed into a byte follows from the matrix's shape."""
         if dtype in _FLOAT_BYTES or dtype == "I8":
             return _stored_bits(dtype, shape, size)
         rows, columns = self._matrices.get(bare_name(module), (0, 0))
+        if dtype == "I32" and len(shape) == 2:  # a row ends with its last word
+            fitting = [bits for bits in (2, 4, 8) if (columns * bits + 31) // 32 == shape[1]]
+            return fitting[0] if fitting else _stored_bits(dtype, shape, size)
         if rows * columns and size * 8 % (rows * columns) == 0:
             return size * 8 // (rows * columns)
         return next((bits for rule, bits in self._rules if re.search(rule, module)), _stored_bits(dtype, shape, size))

@@ -152,13 +152,12 @@ def _faults(tensor: Tensor, rows: NDArray[Any]) -> Iterator[tuple[str, NDArray[n
         if tensor.role == WEIGHT_SCALE or (tensor.role == WEIGHT and len(tensor.shape) > 1):
             yield "dead rows", np.flatnonzero(~rows.any(axis=1))
     elif tensor.role == WEIGHT and tensor.bits in (2, 4, 8):
-        data = rows.view(np.uint8).reshape(len(rows), -1)
-        lowest, zero, highest = _BYTES[tensor.bits]
+        data = rows.view(np.uint8).reshape(len(rows), -1)[:, : tensor.elements // tensor.rows * tensor.bits // 8]
+        lowest, zero, highest = (0x80, 0x00, 0x7F) if tensor.dtype == "I8" else _BYTES[tensor.bits]
         uniform = (data == data[:, :1]).all(axis=1)
         yield "dead rows", np.flatnonzero(uniform & (data[:, 0] == zero))
         yield "saturated rows", np.flatnonzero(uniform & ((data[:, 0] == lowest) | (data[:, 0] == highest)))
 
 
-# Bits of a code -> the byte that holds only lowest codes, only zeros, only highest codes. 2 and 4 bits are stored with
-# an offset, 8 bits in two's complement.
-_BYTES = {2: (0x00, 0xAA, 0xFF), 4: (0x00, 0x88, 0xFF), 8: (0x80, 0x00, 0x7F)}
+# Bits of a code stored with an offset -> the byte that holds only lowest codes, only zeros, only highest codes.
+_BYTES = {2: (0x00, 0xAA, 0xFF), 4: (0x00, 0x88, 0xFF), 8: (0x00, 0x80, 0xFF)}
