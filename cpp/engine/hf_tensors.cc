@@ -106,7 +106,8 @@ Encoding HfTensors::WordEncoding(const TensorView& words, std::size_t rows, std:
     if (whole_bytes && words.shape == Shape{rows, (cols + per_word - 1) / per_word}) fitting.push_back(encoding);
   }
   if (words.dtype != DType::kI32 || fitting.size() != 1) {
-    WrongShape(words, "I32 for shape " + ShapeText({rows, cols}) + ": 4, 8 or 16 elements a word (8, 4 or 2 bits)");
+    WrongShape(words, "I32 for shape " + ShapeText({rows, cols}) +
+                          ", rows of whole bytes: 4, 8 or 16 elements a word (8, 4 or 2 bits)");
   }
   return fitting[0];
 }
