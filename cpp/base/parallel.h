@@ -8,11 +8,15 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <exception>
 #include <functional>
 
 #include "base/workers.h"
 
 namespace gemmule {
+
+// A call was ended by its stop check.
+struct Stopped : std::exception {};
 
 class Parallel {
  public:
@@ -45,6 +49,9 @@ class Parallel {
   }
 
   bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
+  void ThrowIfStopped() const {
+    if (stopped()) throw Stopped();
+  }
   // From now on `stop` is asked (empty: nobody is), and an earlier stop is forgotten.
   void Reset(StopCheck stop) {
     stop_ = std::move(stop);

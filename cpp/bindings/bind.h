@@ -25,6 +25,7 @@ void BindFiles(py::module_& module);
 void BindModel(py::module_& module);
 void BindDecoder(py::module_& module);
 void BindSampler(py::module_& module);
+void BindSource(py::module_& module);
 void BindTokenizer(py::module_& module, py::module_& testing);
 void BindTesting(py::module_& module);
 

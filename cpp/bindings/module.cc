@@ -24,6 +24,7 @@ PYBIND11_MODULE(_core, module) {
   BindModel(module);
   BindDecoder(module);
   BindSampler(module);
+  BindSource(module);
   py::module_ testing = module.def_submodule("testing");
   BindTesting(testing);
   BindTokenizer(module, testing);

@@ -58,10 +58,6 @@ void Decoder::CheckIds(std::span<const std::int32_t> ids, std::size_t at_least) 
   }
 }
 
-void Decoder::ThrowIfStopped() const {
-  if (parallel_.stopped()) throw Stopped();
-}
-
 template <class Visit>
 void Decoder::Run(std::span<const std::int32_t> ids, std::size_t wanted, const Visit& visit) {
   const std::size_t first_wanted = ids.size() - wanted;
@@ -78,13 +74,13 @@ void Decoder::Run(std::span<const std::int32_t> ids, std::size_t wanted, const V
       if (i == first_shared) forward_.KeepLast(live);
       if (i >= first_shared && live == 0) break;
       forward_.Layer(i);
-      ThrowIfStopped();
+      parallel_.ThrowIfStopped();
     }
     if (first_shared == layers) forward_.KeepLast(live);
     for (std::size_t t = 0; t < live; t += kLogitGroup) {
       const std::size_t group = std::min(kLogitGroup, live - t);
       forward_.Logits(t, group, logits_.data());
-      ThrowIfStopped();
+      parallel_.ThrowIfStopped();
       visit(end - live + t, logits_.data(), group);
     }
     length_ += count;
@@ -119,7 +115,7 @@ void Decoder::Score(std::span<const std::int32_t> ids, std::span<double> log_pro
         log_probabilities[t + i] = row[static_cast<std::size_t>(ids[t + i + 1])] - LogSumExp(row);
       }
     });
-    ThrowIfStopped();
+    parallel_.ThrowIfStopped();
   });
 }
 
@@ -135,7 +131,7 @@ void Decoder::LayerOutputs(std::span<const std::int32_t> ids, std::span<const fl
       const std::size_t at = (i * ids.size() + begin) * d;
       std::copy_n(inputs.data() + at, count * d, forward_.stream().data());
       forward_.Layer(i);
-      ThrowIfStopped();
+      parallel_.ThrowIfStopped();
       std::copy_n(forward_.stream().data(), count * d, outputs.data() + at);
     }
     length_ += count;

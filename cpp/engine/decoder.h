@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <memory>
 #include <span>
 
@@ -16,10 +15,8 @@
 
 namespace gemmule {
 
-// A call was ended by its stop check. Tokens whose keys and values are complete stay in the cache.
-struct Stopped : std::exception {};
-
-// Not for two threads at once: a second call while one runs throws ArgumentError.
+// Tokens whose keys and values are complete stay in the cache when a call is stopped. Not for two threads at once: a
+// second call while one runs throws ArgumentError.
 class Decoder {
  public:
   explicit Decoder(std::shared_ptr<const Model> model);
@@ -53,7 +50,6 @@ class Decoder {
   // groups: logits (count, V) of tokens t, t + 1, ... of `ids`.
   template <class Visit>
   void Run(std::span<const std::int32_t> ids, std::size_t wanted, const Visit& visit);
-  void ThrowIfStopped() const;
 
   std::shared_ptr<const Model> model_;
   Parallel parallel_;

@@ -128,7 +128,8 @@ Embedding GgufTensors::Table(const std::string& name, std::size_t rows, std::siz
           .cols = cols,
           .codes = files_.Rows(tensor),
           .scales = nullptr,
-          .multiplier = multiplier};
+          .multiplier = multiplier,
+          .whole = {encoding, tensor.bytes.data(), rows, cols}};
 }
 
 Linear GgufTensors::TiedHead(const std::string& embedding, std::size_t rows, std::size_t cols) {

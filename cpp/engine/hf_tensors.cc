@@ -165,10 +165,16 @@ HfTensors::Stored HfTensors::Take(const std::string& name, std::size_t rows, std
   return stored;
 }
 
-MatrixView HfTensors::View(const Stored& stored, std::size_t rows, std::size_t cols) const {
+MatrixView HfTensors::Whole(const Stored& stored, std::size_t rows, std::size_t cols) const {
   MatrixView view{stored.encoding, stored.elements->bytes.data(), rows, cols};
   if (stored.scales == nullptr) return view;
-  const std::size_t columns = stored.scales->shape[1];
+  view.scales = {stored.scales->bytes.data(), rows * stored.scales->shape[1], stored.scale_encoding};
+  view.padding = stored.elements->bytes.size() / rows - view.RowBytes();
+  return view;
+}
+
+MatrixView HfTensors::View(const Stored& stored, std::size_t rows, std::size_t cols) const {
+  const std::size_t columns = stored.scales ? stored.scales->shape[1] : 1;
   if (columns != 1 && stored.encoding != Encoding::kG4) {
     if (packing_ == Packing::kMobile) WrongShape(*stored.scales, "F32 [" + std::to_string(rows) + ", 1], one a row");
     Where at = At(*stored.scales);
@@ -178,9 +184,7 @@ MatrixView HfTensors::View(const Stored& stored, std::size_t rows, std::size_t c
     throw UnsupportedError("scales of groups like this are not run",
                            "Use a checkpoint with 4 bits in groups of 32, as Google's are.", std::move(at));
   }
-  view.scales = {stored.scales->bytes.data(), rows * columns, stored.scale_encoding};
-  view.padding = stored.elements->bytes.size() / rows - view.RowBytes();
-  return view;
+  return Whole(stored, rows, cols);
 }
 
 // 0: not calibrated, nothing is rounded. compressed-tensors leaves such scales out.
@@ -228,7 +232,8 @@ Embedding HfTensors::Table(const std::string& name, std::size_t rows, std::size_
           .codes = files_.Rows(*stored.elements),
           .scales = stored.scales ? files_.Rows(*stored.scales) : nullptr,
           .scale_encoding = stored.scale_encoding,
-          .multiplier = multiplier};
+          .multiplier = multiplier,
+          .whole = Whole(stored, rows, cols)};
 }
 
 Linear HfTensors::TiedHead(const std::string& embedding, std::size_t rows, std::size_t cols) {

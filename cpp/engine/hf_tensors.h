@@ -47,6 +47,8 @@ class HfTensors : public TensorTable {
   void RefuseUnsupported(const std::string& name) const;
   void AddScales(Stored& stored, const std::string& name, std::size_t rows, std::size_t cols);
   // The rows of `stored` for the kernels, which take one scale a row, or one a group of 32.
+  MatrixView Whole(const Stored& stored, std::size_t rows, std::size_t cols) const;
+  // The same, with the scales that products can take.
   MatrixView View(const Stored& stored, std::size_t rows, std::size_t cols) const;
   float ActivationScale(const std::string& name);
 

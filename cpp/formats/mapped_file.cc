@@ -70,8 +70,11 @@ MappedFile::~MappedFile() {
   if (descriptor_ >= 0) close(descriptor_);
 }
 
-void MappedFile::ForgetPages(std::uint64_t end) const noexcept {
-  madvise(const_cast<std::byte*>(bytes_.data()), std::min<std::uint64_t>(end, size()), MADV_DONTNEED);
+void MappedFile::ForgetPages(std::span<const std::byte> part) const noexcept {
+  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<std::uintptr_t>(part.data()) / page * page;
+  const auto end = reinterpret_cast<std::uintptr_t>(part.data() + part.size());
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 void MappedFile::PreadExact(std::uint64_t offset, std::span<std::byte> out) const {

@@ -28,8 +28,8 @@ class MappedFile {
   std::uint64_t size() const noexcept { return bytes_.size(); }  // bytes, >= 1
   std::span<const std::byte> bytes() const noexcept { return bytes_; }
 
-  // Gives the memory back that the first `end` bytes of the map take; who reads them again has them read again.
-  void ForgetPages(std::uint64_t end) const noexcept;
+  // Gives the memory back that these bytes of the map take; who reads them again has them read again.
+  void ForgetPages(std::span<const std::byte> part) const noexcept;
 
   // Fills `out` from the file itself, not through the map. Throws ResourceError when the file ends before or cannot
   // be read.

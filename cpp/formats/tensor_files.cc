@@ -1,6 +1,7 @@
 #include "formats/tensor_files.h"
 
 #include <algorithm>
+#include <functional>
 #include <iterator>
 #include <utility>
 
@@ -44,6 +45,15 @@ std::uint64_t TensorFiles::MappedBytes() const {
   std::uint64_t bytes = 0;
   for (const auto& file : files) bytes += file->size();
   return bytes;
+}
+
+const MappedFile* TensorFiles::FileOf(const std::byte* byte) const {
+  const auto holds = [&](const auto& file) {
+    const std::span<const std::byte> map = file->bytes();
+    return !std::less<>()(byte, map.data()) && std::less<>()(byte, map.data() + map.size());
+  };
+  const auto at = std::find_if(files.begin(), files.end(), holds);
+  return at == files.end() ? nullptr : at->get();
 }
 
 }  // namespace gemmule

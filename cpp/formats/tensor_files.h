@@ -25,6 +25,8 @@ struct TensorFiles {
   // Reads the rows (first dimension) of one of `tensors` from its file. Throws FormatError for one without rows.
   std::unique_ptr<RowSource> Rows(const TensorView& tensor) const;
   std::uint64_t MappedBytes() const;
+  // The file in whose map this byte lies; null where none.
+  const MappedFile* FileOf(const std::byte* byte) const;
 };
 
 }  // namespace gemmule

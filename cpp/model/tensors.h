@@ -22,6 +22,9 @@ namespace gemmule {
 //   Experts(name, ExpertMatrices&, X, rows, cols)
 //   ExpertPairs(name, first, second, X, rows, cols)  of each expert `rows` of the first, then as many of the second
 //
+// Layers that read another's keys and values may have k_proj, v_proj and k_norm of their own, which the model does not
+// use: `fields` is asked for them too where WantsUnused(name of the k_proj module) says so.
+//
 // Layers are added to `weights` beforehand.
 template <class W, class Fields>
 void ForEachTensor(const Config& config, W& weights, Fields&& fields) {
@@ -57,7 +60,7 @@ void ForEachTensor(const Config& config, W& weights, Fields&& fields) {
 
     fields.Matrix(attention + "q_proj", w.q_proj, q_width, d);
     fields.Vector(attention + "q_norm.weight", w.q_norm, e);
-    if (layer.kv_owner == i) {
+    if (layer.kv_owner == i || fields.WantsUnused(attention + "k_proj")) {
       fields.Matrix(attention + "k_proj", w.k_proj, kv_width, d);
       if (layer.has_v_proj) fields.Matrix(attention + "v_proj", w.v_proj, kv_width, d);
       fields.Vector(attention + "k_norm.weight", w.k_norm, e);

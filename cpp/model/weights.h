@@ -31,6 +31,7 @@ struct Embedding {
   std::unique_ptr<RowSource> scales;  // (V, S), S divides cols; null for floats and blocks that hold their own
   Encoding scale_encoding = Encoding::kF32;
   float multiplier = 1.0f;  // sqrt(D), for the per-layer table sqrt(P); a row is element * scale * multiplier
+  MatrixView whole = {};    // all of it, mapped, without the multiplier: for those who read it from end to end
 
   // out (cols,) = the scaled row. Throws ResourceError when the file cannot be read.
   void Read(std::size_t row, std::span<float> out) const;

@@ -163,7 +163,7 @@ class Reading {
     std::uint64_t forget = kForgetBytes;
     reader.Array([&] {
       if (reader.offset() > forget) {
-        map_.ForgetPages(reader.offset());
+        map_.ForgetPages(map_.bytes().first(reader.offset()));
         forget = reader.offset() + kForgetBytes;
       }
       if (reader.Next() == '"') {

@@ -60,6 +60,23 @@ class Model:
         (lists of names), config (dict of the fields in use), encodings (dict: encoding -> number of matrices)."""
 
 @final
+class Source:
+    """A checkpoint of Gemma 4 opened to be converted."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        """path as for `Model.load`; threads 0: default number."""
+    @property
+    def model(self) -> Model: ...
+    def tensors(self) -> list[tuple[str, tuple[int, ...], str, float, float]]:
+        """Each tensor of the text model, those of shared keys and values included, a tied head not: name in the Hugging
+        Face format without the prefix of its files, shape, encoding, input scale, output scale (0: none)."""
+    def rows(self, tensor: int, first: int, count: int) -> NDArray[np.float32]:
+        """Rows [first, first + count) of tensor number `tensor`, decoded; a vector has one."""
+    def encode(self, tensor: int, encoding: str, descriptor: int, offset: int) -> tuple[int, int, int, float, float]:
+        """Writes a tensor's rows as `encoding` into an open file from byte `offset` on. Returns elements, elements that
+        came back bit for bit, clamped elements, sum of squares, sum of squared errors."""
+
+@final
 class Decoder:
     """One sequence: its KV cache and scratch memory. Not for two threads at once.
 

@@ -1,0 +1,60 @@
+#include <memory>
+#include <string>
+
+#include "bindings/bind.h"
+#include "engine/row_encoders.h"
+#include "engine/source.h"
+
+namespace gemmule {
+namespace {
+
+py::tuple Describe(const SourceTensor& tensor) {
+  return py::make_tuple(tensor.name, py::tuple(py::cast(tensor.shape)), std::string(Name(tensor.encoding())),
+                        tensor.linear ? tensor.linear->input_scale : 0.0f,
+                        tensor.linear ? tensor.linear->output_scale : 0.0f);
+}
+
+py::list Tensors(const Source& source) {
+  py::list list;
+  for (const SourceTensor& tensor : source.tensors()) list.append(Describe(tensor));
+  return list;
+}
+
+py::tuple AsTuple(const EncodeCounts& counts) {
+  return py::make_tuple(counts.elements, counts.on_grid, counts.saturated, counts.squares, counts.error_squares);
+}
+
+Floats Rows(const Source& source, std::size_t tensor, std::size_t first, std::size_t count) {
+  const SourceTensor& from = source.tensors().at(tensor);
+  Floats rows({count, from.cols()});
+  for (std::size_t i = 0; i < count; ++i) from.Decode(first + i, {rows.mutable_data(i, 0), from.cols()});
+  return rows;
+}
+
+}  // namespace
+
+void BindSource(py::module_& module) {
+  py::class_<Source>(module, "Source")
+      .def(py::init([](const std::string& path, int threads) {
+             const py::gil_scoped_release nogil;
+             return std::make_unique<Source>(path, threads);
+           }),
+           py::arg("path"), py::arg("threads"))
+      .def_property_readonly(
+          "model", [](const Source& source) { return std::const_pointer_cast<Checkpoint>(source.checkpoint()); })
+      .def("tensors", &Tensors)
+      .def("rows", &Rows, py::arg("tensor"), py::arg("first"), py::arg("count"))
+      .def(
+          "encode",
+          [](Source& source, std::size_t tensor, const std::string& encoding, int descriptor, std::uint64_t offset) {
+            const auto encoder = MakeRowEncoder(encoding, source.tensors().at(tensor));
+            EncodeCounts counts;
+            WithoutGil([&](const Parallel::StopCheck& stop) {
+              counts = source.Encode(tensor, *encoder, descriptor, offset, stop);
+            });
+            return AsTuple(counts);
+          },
+          py::arg("tensor"), py::arg("encoding"), py::arg("descriptor"), py::arg("offset"));
+}
+
+}  // namespace gemmule

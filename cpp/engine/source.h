@@ -1,0 +1,34 @@
+// A checkpoint opened to be converted: its tensors in order, and the writing of one of them in another encoding.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/parallel.h"
+#include "engine/encode_tensor.h"
+#include "engine/load.h"
+#include "engine/source_tensors.h"
+
+namespace gemmule {
+
+class Source {
+ public:
+  // Throws as LoadCheckpoint does, UnsupportedError for a model that is not Gemma 4. threads 0: the default number.
+  Source(const std::string& path, int threads);
+
+  const std::shared_ptr<const Checkpoint>& checkpoint() const { return checkpoint_; }
+  const std::vector<SourceTensor>& tensors() const { return tensors_; }
+
+  // Throws as EncodeTensor does. Not for two threads at once.
+  EncodeCounts Encode(std::size_t tensor, RowEncoder& encoder, int descriptor, std::uint64_t offset,
+                      const Parallel::StopCheck& stop);
+
+ private:
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  std::vector<SourceTensor> tensors_;  // of the checkpoint's model
+  Parallel parallel_;
+};
+
+}  // namespace gemmule

@@ -1,0 +1,25 @@
+// What encoding did to some weights: sums, so that those of pieces add up.
+#pragma once
+
+#include <cstdint>
+
+namespace gemmule {
+
+struct EncodeCounts {
+  std::uint64_t elements = 0;
+  std::uint64_t on_grid = 0;    // in blocks or rows that came back bit for bit
+  std::uint64_t saturated = 0;  // clamped to the last code on their side: |x - decoded| is over half a step
+  double squares = 0.0;         // of x
+  double error_squares = 0.0;   // of x - decoded
+
+  EncodeCounts& operator+=(const EncodeCounts& other) {
+    elements += other.elements;
+    on_grid += other.on_grid;
+    saturated += other.saturated;
+    squares += other.squares;
+    error_squares += other.error_squares;
+    return *this;
+  }
+};
+
+}  // namespace gemmule
