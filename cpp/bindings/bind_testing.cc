@@ -16,6 +16,7 @@
 #include "kernels/attend.h"
 #include "kernels/elementwise.h"
 #include "kernels/int8_rows.h"
+#include "kernels/largest.h"
 #include "kernels/log_sum_exp.h"
 #include "kernels/matmul_f32.h"
 #include "kernels/matmul_i8.h"
@@ -256,6 +257,7 @@ void BindTesting(py::module_& module) {
   module.def(
       "softcap", [](const Floats& x, float cap) { return Changed(x, [&](std::span<float> y) { Softcap(cap, y); }); },
       py::arg("x"), py::arg("cap"));
+  module.def("largest", [](const Floats& x) { return Largest(View(x)); }, py::arg("x"));
   module.def(
       "log_sum_exp",
       [](const Floats& x) {

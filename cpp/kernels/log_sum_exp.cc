@@ -9,6 +9,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
 #include "kernels/lanes-inl.h"
+#include "kernels/largest.h"
 #include "kernels/math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -36,7 +37,7 @@ HWY_EXPORT(SumExp);
 double LogSumExp(std::span<const float> x) noexcept {
   HWY_DASSERT(!x.empty());
   constexpr std::size_t kBlock = 4096;  // elements summed in float; blocks are added in double
-  const float max = *std::max_element(x.begin(), x.end());
+  const float max = Largest(x);
   if (std::isinf(max)) return max;
   double sum = 0.0;
   for (std::size_t i = 0; i < x.size(); i += kBlock) {

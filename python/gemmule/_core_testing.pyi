@@ -32,6 +32,7 @@ def round_to_grid(x: F32, scale: float) -> F32:
 def softcap(x: F32, cap: float) -> F32:
     """cap * tanh(x / cap), (n,)."""
 
+def largest(x: F32) -> float: ...
 def log_sum_exp(x: F32) -> float: ...
 def matmul_i8(weight: NDArray[np.uint8], encoding: str, row_scale: Scales, x: F32, input_scale: float) -> F32:
     """x (T, K) float32 -> (T, rows). weight (rows, K*bits/8) packed codes as in the file, row_scale (rows,); encoding
