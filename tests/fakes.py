@@ -56,10 +56,10 @@ class FakeDecoder:
     def logits(self, ids: np.ndarray) -> np.ndarray:
         return np.stack([self.prefill(ids[place : place + 1]) for place in range(len(ids))])
 
-    def score(self, ids: np.ndarray) -> np.ndarray:
+    def score(self, ids: np.ndarray, first: int) -> np.ndarray:
         logits = self.logits(ids).astype(np.float64)
         logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        return logs[np.arange(len(ids) - 1), ids[1:]]
+        return logs[np.arange(first - 1, len(ids) - 1), ids[first:]]
 
     def rewind(self, length: int) -> bool:
         if self.core.can_rewind:

@@ -41,7 +41,7 @@ def assert_greedy(got, want, margins, error):
 
 def test_nll(float_case, model):
     decoder = gemmule._core.Decoder(model._core)
-    nll = -decoder.score(float_case.ids).sum()
+    nll = -decoder.score(float_case.ids, 1).sum()
     assert nll == pytest.approx(float_case.facts["nll"], rel=1e-3)
 
 

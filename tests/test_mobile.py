@@ -73,7 +73,7 @@ def test_short_prompts(mobile_case, model):
 def test_long_prompt(mobile_case, model):
     logits = model.logits(mobile_case.ids)
     assert np.abs(logits - mobile_case.golden["logits"]).mean() <= 0.5
-    nll = -gemmule._core.Decoder(model._core).score(mobile_case.ids).sum()
+    nll = -gemmule._core.Decoder(model._core).score(mobile_case.ids, 1).sum()
     assert nll == pytest.approx(mobile_case.facts["nll"], rel=1e-2)
 
 

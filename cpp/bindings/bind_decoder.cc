@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "base/error.h"
 #include "bindings/bind.h"
 #include "engine/load.h"
@@ -21,11 +23,22 @@ Floats Logits(Decoder& decoder, const Tokens& tokens) {
   return logits;
 }
 
-py::array_t<double> Score(Decoder& decoder, const Tokens& tokens) {
+// One value for each of ids[first], ...; how many there must be is checked with the ids.
+template <class T>
+py::array_t<T> ValuesFrom(std::span<const std::int32_t> ids, std::size_t first) {
+  return py::array_t<T>(static_cast<py::ssize_t>(ids.size() - std::min(first, ids.size())));
+}
+
+template <class T>
+std::span<T> View(py::array_t<T>& values) {
+  return {values.mutable_data(), static_cast<std::size_t>(values.size())};
+}
+
+py::array_t<double> Score(Decoder& decoder, const Tokens& tokens, std::size_t first) {
   const auto ids = Ids(tokens);
-  py::array_t<double> scores(ids.empty() ? 0 : tokens.size() - 1);
-  const std::span<double> out(scores.mutable_data(), static_cast<std::size_t>(scores.size()));
-  WithoutGil([&](const Parallel::StopCheck& stop) { decoder.Score(ids, out, stop); });
+  auto scores = ValuesFrom<double>(ids, first);
+  const auto out = View(scores);
+  WithoutGil([&](const Parallel::StopCheck& stop) { decoder.Score(ids, first, out, stop); });
   return scores;
 }
 
@@ -60,7 +73,7 @@ void BindDecoder(py::module_& module) {
       .def_property_readonly("cache_bytes", &Decoder::cache_bytes)
       .def("prefill", &Prefill, py::arg("ids").noconvert())
       .def("logits", &Logits, py::arg("ids").noconvert())
-      .def("score", &Score, py::arg("ids").noconvert())
+      .def("score", &Score, py::arg("ids").noconvert(), py::arg("first"))
       .def("rewind", &Decoder::Rewind, py::arg("length"));
 }
 

@@ -4,35 +4,10 @@
 #include <string>
 
 #include "base/error.h"
+#include "engine/pass.h"
 #include "kernels/log_sum_exp.h"
 
 namespace gemmule {
-namespace {
-
-// Tokens whose logits are held at once: the head's rows serve all of them, and V floats each must fit the memory.
-constexpr std::size_t kLogitGroup = 16;
-
-}  // namespace
-
-class Decoder::Use {
- public:
-  Use(Decoder& decoder, const Parallel::StopCheck& stop) : decoder_(decoder) {
-    if (decoder_.in_use_.exchange(true)) {
-      throw ArgumentError("this conversation is in use by another thread",
-                          "Give each thread a conversation of its own; the model may be shared.");
-    }
-    decoder_.parallel_.Reset(stop);
-  }
-  ~Use() {
-    decoder_.parallel_.Reset({});
-    decoder_.in_use_ = false;
-  }
-  Use(const Use&) = delete;
-  Use& operator=(const Use&) = delete;
-
- private:
-  Decoder& decoder_;
-};
 
 Decoder::Decoder(std::shared_ptr<const Model> model)
     : model_(std::move(model)),
@@ -40,10 +15,8 @@ Decoder::Decoder(std::shared_ptr<const Model> model)
       cache_(*model_, Forward::kChunk),
       forward_(*model_, cache_, parallel_) {}
 
-void Decoder::CheckIds(std::span<const std::int32_t> ids, std::size_t at_least) const {
-  if (ids.size() < at_least) {
-    throw ArgumentError("want at least " + std::to_string(at_least) + " token ids, got " + std::to_string(ids.size()));
-  }
+void Decoder::CheckIds(std::span<const std::int32_t> ids) const {
+  if (ids.empty()) throw ArgumentError("want at least 1 token id, got 0");
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || static_cast<std::size_t>(ids[i]) >= model_->config.vocab_size) {
       throw ArgumentError("token id " + std::to_string(ids[i]) + " at position " + std::to_string(i) +
@@ -58,71 +31,39 @@ void Decoder::CheckIds(std::span<const std::int32_t> ids, std::size_t at_least) 
   }
 }
 
-template <class Visit>
-void Decoder::Run(std::span<const std::int32_t> ids, std::size_t wanted, const Visit& visit) {
-  const std::size_t first_wanted = ids.size() - wanted;
-  const std::size_t first_shared = model_->config.FirstSharedLayer();
-  const std::size_t layers = model_->config.layers.size();
-  logits_.Reserve(std::min(wanted, kLogitGroup) * model_->config.vocab_size);
-  for (std::size_t begin = 0; begin < ids.size(); begin += Forward::kChunk) {
-    const std::size_t count = std::min(Forward::kChunk, ids.size() - begin);
-    const std::size_t end = begin + count;
-    const std::size_t live = end > first_wanted ? std::min(count, end - first_wanted) : 0;
-    forward_.Begin(ids.subspan(begin, count), length_);
-    for (std::size_t i = 0; i < layers; ++i) {
-      // Layers that share keys leave nothing for later tokens: they run only where logits are wanted.
-      if (i == first_shared) forward_.KeepLast(live);
-      if (i >= first_shared && live == 0) break;
-      forward_.Layer(i);
-      parallel_.ThrowIfStopped();
-    }
-    if (first_shared == layers) forward_.KeepLast(live);
-    for (std::size_t t = 0; t < live; t += kLogitGroup) {
-      const std::size_t group = std::min(kLogitGroup, live - t);
-      forward_.Logits(t, group, logits_.data());
-      parallel_.ThrowIfStopped();
-      visit(end - live + t, logits_.data(), group);
-    }
-    length_ += count;
+void Decoder::Prefill(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop) {
+  Pass pass(*this, ids, 1, stop);
+  for (auto rows = pass.Next(); rows.count != 0; rows = pass.Next()) {
+    std::copy_n(rows.logits, logits.size(), logits.data());
   }
 }
 
-void Decoder::Prefill(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop) {
-  const Use use(*this, stop);
-  CheckIds(ids, 1);
-  Run(ids, 1, [&](std::size_t, const float* row, std::size_t) { std::copy_n(row, logits.size(), logits.data()); });
-}
-
 void Decoder::Logits(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop) {
-  const Use use(*this, stop);
-  CheckIds(ids, 1);
   const std::size_t v = model_->config.vocab_size;
-  Run(ids, ids.size(), [&](std::size_t t, const float* rows, std::size_t count) {
-    std::copy_n(rows, count * v, logits.data() + t * v);
-  });
+  Pass pass(*this, ids, ids.size(), stop);
+  for (auto rows = pass.Next(); rows.count != 0; rows = pass.Next()) {
+    std::copy_n(rows.logits, rows.count * v, logits.data() + rows.first * v);
+  }
 }
 
-void Decoder::Score(std::span<const std::int32_t> ids, std::span<double> log_probabilities,
+void Decoder::Score(std::span<const std::int32_t> ids, std::size_t first, std::span<double> log_probabilities,
                     const Parallel::StopCheck& stop) {
-  const Use use(*this, stop);
-  CheckIds(ids, 2);
   const std::size_t v = model_->config.vocab_size;
-  Run(ids, ids.size(), [&](std::size_t t, const float* rows, std::size_t count) {
-    parallel_.For(count, 1, static_cast<double>(v), [&](std::size_t begin, std::size_t end) {
-      for (std::size_t i = begin; i < end; ++i) {
-        if (t + i + 1 == ids.size()) continue;
-        const std::span<const float> row(rows + i * v, v);
-        log_probabilities[t + i] = row[static_cast<std::size_t>(ids[t + i + 1])] - LogSumExp(row);
-      }
+  Pass pass(*this, ids, ids.size() - first + 1, stop);
+  for (auto rows = pass.Next(); rows.count != 0; rows = pass.Next()) {
+    pass.For(rows.count, static_cast<double>(v), [&](std::size_t i) {
+      const std::size_t next = rows.first + i + 1;
+      if (next == ids.size()) return;
+      const std::span<const float> row(rows.logits + i * v, v);
+      log_probabilities[next - first] = row[static_cast<std::size_t>(ids[next])] - LogSumExp(row);
     });
-    parallel_.ThrowIfStopped();
-  });
+  }
 }
 
 void Decoder::LayerOutputs(std::span<const std::int32_t> ids, std::span<const float> inputs, std::span<float> outputs,
                            const Parallel::StopCheck& stop) {
   const Use use(*this, stop);
-  CheckIds(ids, 1);
+  CheckIds(ids);
   const std::size_t d = model_->config.hidden_size;
   for (std::size_t begin = 0; begin < ids.size(); begin += Forward::kChunk) {
     const std::size_t count = std::min(Forward::kChunk, ids.size() - begin);

@@ -28,8 +28,9 @@ class Decoder {
   void Prefill(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop);
   // T >= 1; logits (T, V) of all tokens.
   void Logits(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop);
-  // T >= 2; log_probabilities (T - 1,), nats: of ids[t + 1] after all tokens up to ids[t].
-  void Score(std::span<const std::int32_t> ids, std::span<double> log_probabilities, const Parallel::StopCheck& stop);
+  // 1 <= first <= T; log_probabilities (T - first,), nats: of ids[first], ... each after all tokens before it.
+  void Score(std::span<const std::int32_t> ids, std::size_t first, std::span<double> log_probabilities,
+             const Parallel::StopCheck& stop);
   // Each layer on its own input: inputs and outputs (L, T, D). For tests, so that layers' errors do not add up.
   void LayerOutputs(std::span<const std::int32_t> ids, std::span<const float> inputs, std::span<float> outputs,
                     const Parallel::StopCheck& stop);
@@ -42,21 +43,19 @@ class Decoder {
   std::size_t cache_bytes() const { return cache_.bytes(); }
   const Model& model() const { return *model_; }
 
- private:
-  class Use;  // marks the decoder as in use for one call
+  class Pass;  // engine/pass.h
 
-  void CheckIds(std::span<const std::int32_t> ids, std::size_t at_least) const;
-  // Runs all chunks; `wanted` tokens at the end of `ids` need logits. visit(t, logits, count) gets theirs in order, in
-  // groups: logits (count, V) of tokens t, t + 1, ... of `ids`.
-  template <class Visit>
-  void Run(std::span<const std::int32_t> ids, std::size_t wanted, const Visit& visit);
+ private:
+  class Use;
+
+  void CheckIds(std::span<const std::int32_t> ids) const;
 
   std::shared_ptr<const Model> model_;
   Parallel parallel_;
   KvCache cache_;
   Forward forward_;
   std::size_t length_ = 0;
-  Buffer<float> logits_;  // (kLogitGroup, V)
+  Buffer<float> logits_;  // (count, V), the rows of a pass
   std::atomic<bool> in_use_{false};
 };
 

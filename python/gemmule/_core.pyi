@@ -93,8 +93,8 @@ class Decoder:
         """Appends ids (T,), T >= 1. Returns logits (V,) of the last one, after the softcap."""
     def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Appends ids (T,), T >= 1. Returns logits (T, V), after the softcap."""
-    def score(self, ids: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Appends ids (T,), T >= 2. Returns (T-1,) nats: ln p(ids[t+1] | what is before it)."""
+    def score(self, ids: NDArray[np.int32], first: int) -> NDArray[np.float64]:
+        """Appends ids (T,). Returns (T-first,) nats: ln p(ids[t] | what is before it), t >= first, 1 <= first <= T."""
     def rewind(self, length: int) -> bool:
         """Forgets all but the first `length` tokens. False, and nothing changed, where a sliding layer has already
         overwritten keys that position `length` still needs."""

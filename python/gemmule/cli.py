@@ -16,10 +16,11 @@ from .chat import Chat
 from .checkpoint import DEMO
 from .command import Verb, add_output, print_json
 from .errors import FormatError, GemmuleError, UnsupportedError
-from .evaluate import SCORES, perplexity
+from .evaluate import perplexity
 from .generate import Piece, Result
 from .model import ACTIVATIONS, KV, Model, load
 from .sampling import GenerationOptions
+from .windows import SCORES
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 _BROKEN_PIPE = 141  # 128 + SIGPIPE

@@ -1,0 +1,66 @@
+// How a call of a decoder goes through its tokens.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/parallel.h"
+#include "engine/decoder.h"
+
+namespace gemmule {
+
+// Marks a decoder as in use for one call.
+class Decoder::Use {
+ public:
+  // Throws ArgumentError where it is in use already.
+  Use(Decoder& decoder, const Parallel::StopCheck& stop);
+  ~Use();
+  Use(const Use&) = delete;
+  Use& operator=(const Use&) = delete;
+
+ private:
+  Decoder& decoder_;
+};
+
+// Appends tokens chunk by chunk, as their logits are asked for. Passes of several decoders go through the same tokens
+// side by side: each Next() gives as many rows as the others'.
+class Decoder::Pass {
+ public:
+  // Logits of a few tokens in a row, until the next ones are asked for.
+  struct Rows {
+    std::size_t first = 0;          // place of the first token among all of the call
+    std::size_t count = 0;          // 0: there are no more
+    const float* logits = nullptr;  // (count, V), after the softcap
+  };
+
+  // The last `wanted` of the T ids need logits, 1 <= wanted <= T. Throws as the calls of Decoder do, Next() as well.
+  Pass(Decoder& decoder, std::span<const std::int32_t> ids, std::size_t wanted, const Parallel::StopCheck& stop);
+
+  // The next rows. A chunk counts as cached when what is behind it is asked for: ask until there are no more.
+  Rows Next();
+
+  // body(i) for i < count, on the model's threads; `cost` of one, in nanoseconds. Throws Stopped.
+  template <class Body>
+  void For(std::size_t count, double cost, const Body& body) {
+    decoder_.parallel_.For(count, 1, cost, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t i = begin; i < end; ++i) body(i);
+    });
+    decoder_.parallel_.ThrowIfStopped();
+  }
+
+ private:
+  // Runs the chunk through the layers, its last `live_` tokens through all of them.
+  void RunLayers();
+
+  Decoder& decoder_;
+  const Use use_;
+  const std::span<const std::int32_t> ids_;
+  const std::size_t first_wanted_;
+  std::size_t begin_ = 0;  // the chunk: ids [begin, begin + count)
+  std::size_t count_ = 0;
+  std::size_t live_ = 0;   // tokens at the chunk's end whose logits are wanted
+  std::size_t given_ = 0;  // of those
+};
+
+}  // namespace gemmule
