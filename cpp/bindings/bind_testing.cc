@@ -16,6 +16,7 @@
 #include "kernels/attend.h"
 #include "kernels/elementwise.h"
 #include "kernels/int8_rows.h"
+#include "kernels/kl_divergence.h"
 #include "kernels/largest.h"
 #include "kernels/log_sum_exp.h"
 #include "kernels/matmul_f32.h"
@@ -265,6 +266,13 @@ void BindTesting(py::module_& module) {
         return LogSumExp(View(x));
       },
       py::arg("x"));
+  module.def(
+      "kl_divergence",
+      [](const Floats& reference, const Floats& logits) {
+        Want(logits.size() > 0 && reference.size() == logits.size(), "want two rows of one size");
+        return KlDivergence(View(reference), LogSumExp(View(reference)), View(logits), LogSumExp(View(logits)));
+      },
+      py::arg("reference"), py::arg("logits"));
   module.def("matmul_i8", &RunMatmulI8, py::arg("weight"), py::arg("encoding"), py::arg("row_scale"), py::arg("x"),
              py::arg("input_scale"));
   module.def("matmul_blocks_i8", &RunMatmulBlocksI8, py::arg("weight"), py::arg("encoding"), py::arg("scales"),

@@ -34,6 +34,9 @@ def softcap(x: F32, cap: float) -> F32:
 
 def largest(x: F32) -> float: ...
 def log_sum_exp(x: F32) -> float: ...
+def kl_divergence(reference: F32, logits: F32) -> float:
+    """Rows of logits, (n,) each -> nats."""
+
 def matmul_i8(weight: NDArray[np.uint8], encoding: str, row_scale: Scales, x: F32, input_scale: float) -> F32:
     """x (T, K) float32 -> (T, rows). weight (rows, K*bits/8) packed codes as in the file, row_scale (rows,); encoding
     "c2" "c4" "c8", or "u8" for 8 bits stored with an offset of 128.

@@ -64,6 +64,13 @@ def log_sum_exp(x: Array) -> Array:
     return top + np.log(np.sum(np.exp(x - top[..., None]), axis=-1))
 
 
+def kl_divergence(reference: Array, logits: Array) -> Array:
+    """sum(p (ln p - ln q)) over the last axis, p = softmax(reference), q = softmax(logits); nats."""
+    ln_p = reference - log_sum_exp(reference)[..., None]
+    ln_q = logits - log_sum_exp(logits)[..., None]
+    return np.sum(np.exp(ln_p) * (ln_p - ln_q), axis=-1)
+
+
 def softmax(x: Array) -> Array:
     """Over the last axis; -inf gets weight 0."""
     e = np.exp(x - np.max(x, axis=-1, keepdims=True))
