@@ -39,8 +39,8 @@ def test_generate_from_standard_input():
 
 
 def test_standard_input_must_be_utf8():
-    for verb in ("generate", "perplexity"):
-        command = [sys.executable, "-m", "gemmule", verb, "-"]
+    for arguments in (["generate"], ["perplexity"], ["compare", "fairy", "fairy"]):
+        command = [sys.executable, "-m", "gemmule", *arguments, "-"]
         done = subprocess.run(command, input=b"abc\xff", capture_output=True, timeout=60, check=False)
         assert done.returncode == 1
         assert done.stderr.startswith(b"gemmule: standard input: not UTF-8 at byte 3")
@@ -91,6 +91,21 @@ def test_perplexity(capsys):
     assert cli.main(["perplexity", str(EXCERPT), "--json", "--score", "all", "--stride", "511"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said.keys() == {"mean_nll", "stderr", "perplexity", "bits_per_byte", "tokens"}
+
+
+def test_compare(capsys):
+    """Each side has settings of its own; a text comes from standard input as well."""
+    static, exact = gemmule.load("fairy", kv="static"), gemmule.load("fairy", kv="float32", activations="float32")
+    found = gemmule.compare(static, exact, EXCERPT)
+    options = ["--reference-kv", "float32", "--reference-activations", "float32"]
+    assert cli.main(["compare", "fairy", "fairy", str(EXCERPT), *options]) == 0
+    assert capsys.readouterr() == (f"{found}\n", "")
+    turned = gemmule.compare(exact, static, EXCERPT, window=100, score="all", stride=99)
+    options = ["--kv", "float32", "--activations", "float32", "--threads", "2", "--context", "100"]
+    options += ["--window", "100", "--score", "all", "--stride", "99"]
+    done = run("compare", "fairy", "fairy", "-", "--json", "--quiet", *options, input=EXCERPT.read_text())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == turned.to_json() + "\n"
 
 
 def test_chat_goes_on_with_the_transcript():
@@ -162,6 +177,8 @@ def test_errors_are_a_cause_and_a_remedy():
     [
         ["generate", PROMPT, "--temperature", "nan"],
         ["perplexity", "no-such-file"],
+        ["compare", "fairy", "no-such-folder", str(EXCERPT)],
+        ["compare", "fairy", "fairy", "no-such-file"],
         ["generate", ""],
         ["perplexity", str(EXCERPT), "--window", "1"],
     ],
@@ -175,7 +192,15 @@ def test_wrong_values(arguments, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["sing"], ["generate"], ["generate", "x", "--kv", "int3"], ["generate", "x", "-n", "many"]]
+    "arguments",
+    [
+        [],
+        ["sing"],
+        ["generate"],
+        ["generate", "x", "--kv", "int3"],
+        ["generate", "x", "-n", "many"],
+        ["compare", "fairy"],
+    ],
 )
 def test_wrong_usage(arguments, capsys):
     with pytest.raises(SystemExit) as caught:

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "bindings/bind.h"
+#include "engine/compare.h"
 #include "engine/load.h"
 
 namespace gemmule {
@@ -42,6 +43,17 @@ py::array_t<double> Score(Decoder& decoder, const Tokens& tokens, std::size_t fi
   return scores;
 }
 
+py::tuple RunCompare(Decoder& model, Decoder& reference, const Tokens& tokens, std::size_t first) {
+  const auto ids = Ids(tokens);
+  auto nll = ValuesFrom<double>(ids, first);
+  auto reference_nll = ValuesFrom<double>(ids, first);
+  auto kl = ValuesFrom<double>(ids, first);
+  auto same_top = ValuesFrom<bool>(ids, first);
+  const Comparison out{View(nll), View(reference_nll), View(kl), View(same_top)};
+  WithoutGil([&](const Parallel::StopCheck& stop) { Compare(model, reference, ids, first, out, stop); });
+  return py::make_tuple(nll, reference_nll, kl, same_top);
+}
+
 }  // namespace
 
 std::span<const std::int32_t> Ids(const Tokens& tokens) {
@@ -74,6 +86,7 @@ void BindDecoder(py::module_& module) {
       .def("prefill", &Prefill, py::arg("ids").noconvert())
       .def("logits", &Logits, py::arg("ids").noconvert())
       .def("score", &Score, py::arg("ids").noconvert(), py::arg("first"))
+      .def("compare", &RunCompare, py::arg("reference"), py::arg("ids").noconvert(), py::arg("first"))
       .def("rewind", &Decoder::Rewind, py::arg("length"));
 }
 

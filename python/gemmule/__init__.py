@@ -12,6 +12,7 @@ from typing import Any as _Any
 
 from . import _core as _compiled
 from .chat import Chat
+from .divergence import Divergence, compare
 from .errors import (
     AccessError,
     ArgumentError,
@@ -46,6 +47,7 @@ __all__ = [
     "ArgumentError",
     "Chat",
     "ContextError",
+    "Divergence",
     "Estimate",
     "FormatError",
     "GemmuleError",
@@ -62,6 +64,7 @@ __all__ = [
     "UnsupportedError",
     "Usage",
     "__version__",
+    "compare",
     "cpu",
     "estimate",
     "inspect",

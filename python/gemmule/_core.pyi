@@ -95,6 +95,12 @@ class Decoder:
         """Appends ids (T,), T >= 1. Returns logits (T, V), after the softcap."""
     def score(self, ids: NDArray[np.int32], first: int) -> NDArray[np.float64]:
         """Appends ids (T,). Returns (T-first,) nats: ln p(ids[t] | what is before it), t >= first, 1 <= first <= T."""
+    def compare(
+        self, reference: Decoder, ids: NDArray[np.int32], first: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Appends ids (T,) to both. Returns four arrays (T-first,), of the tokens that `score` gives: -ln p by this
+        decoder's model, and by the reference's, nats; the Kullback-Leibler divergence of this one's distribution from
+        the reference's, nats; whether their likeliest tokens are the same. Both vocabularies must have one size."""
     def rewind(self, length: int) -> bool:
         """Forgets all but the first `length` tokens. False, and nothing changed, where a sliding layer has already
         overwritten keys that position `length` still needs."""

@@ -15,6 +15,7 @@ from . import __version__, checkpoint_verbs
 from .chat import Chat
 from .checkpoint import DEMO
 from .command import Verb, add_output, print_json
+from .divergence import compare
 from .errors import FormatError, GemmuleError, UnsupportedError
 from .evaluate import perplexity
 from .generate import Piece, Result
@@ -68,31 +69,53 @@ def chat(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    found = perplexity(
-        _load(arguments),
-        _file(arguments.file),
-        window=arguments.window,
-        score=arguments.score,
-        stride=arguments.stride,
-        progress=not arguments.quiet,
-    )
+    found = perplexity(_load(arguments), _file(arguments.file), **_protocol(arguments))
     if arguments.json:
         print_json(asdict(found))
         return
     bits = "" if found.bits_per_byte is None else f", {found.bits_per_byte:.4f} bits per byte"
-    spread = found.perplexity * found.stderr  # to first order
-    print(f"perplexity {found.perplexity:.4f} +- {spread:.4f} over {found.tokens} tokens{bits}")
+    print(f"perplexity {found.perplexity:.4f} +- {found.perplexity_stderr:.4f} over {found.tokens} tokens{bits}")
     print(f"mean {found.mean_nll:.5f} +- {found.stderr:.5f} nats per token")
 
 
+def measure_divergence(arguments: argparse.Namespace) -> None:
+    shared = {"threads": arguments.threads, "context": arguments.context}
+    model = load(arguments.model, activations=arguments.activations, kv=arguments.kv, **shared)
+    reference = load(
+        arguments.reference, activations=arguments.reference_activations, kv=arguments.reference_kv, **shared
+    )
+    found = compare(model, reference, _file(arguments.file), **_protocol(arguments))
+    print(found.to_json() if arguments.json else found)
+
+
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("model").add_argument
+    group = parser.add_argument_group("model")
+    add = group.add_argument
     add("-m", "--model", default=DEMO, metavar="PATH", help='folder or hub name (default: "fairy", the demo)')
+    _add_sizes(group)
+    _add_arithmetic(group)
+    add("--trust-template", action="store_true", help="render the checkpoint's chat template without limits")
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", metavar="MODEL", help='folder or hub name, or "fairy", the demo')
+    add("reference", metavar="REFERENCE", help="what it is compared with, likewise")
+    _add_sizes(parser.add_argument_group("both models"))
+    _add_arithmetic(parser.add_argument_group("model"))
+    _add_arithmetic(parser.add_argument_group("reference"), "reference-")
+
+
+def _add_sizes(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--threads", type=int, metavar="N", help="threads that compute (default: physical cores)")
     add("--context", type=int, metavar="N", help="tokens a sequence may have (default: the checkpoint's maximum)")
-    add("--activations", choices=ACTIVATIONS, default="auto", help="products of activations (default: auto)")
-    add("--kv", choices=KV, default="auto", help="elements of the key/value cache (default: auto)")
-    add("--trust-template", action="store_true", help="render the checkpoint's chat template without limits")
+
+
+def _add_arithmetic(group: argparse._ArgumentGroup, whose: str = "") -> None:
+    add = group.add_argument
+    add(f"--{whose}activations", choices=ACTIVATIONS, default="auto", help="products of activations (default: auto)")
+    add(f"--{whose}kv", choices=KV, default="auto", help="elements of the key/value cache (default: auto)")
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +140,7 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="TEXT", help="instructions before the first turn")
 
 
-def _add_perplexity(parser: argparse.ArgumentParser) -> None:
+def _add_text(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help='text file in UTF-8; "-": from standard input')
     parser.add_argument("--window", type=int, default=512, metavar="N", help="tokens a pass sees (default: 512)")
     parser.add_argument("--score", choices=SCORES, default=SCORES[0], help=f"tokens to score (default: {SCORES[0]})")
@@ -127,7 +150,12 @@ def _add_perplexity(parser: argparse.ArgumentParser) -> None:
 VERBS = {
     "generate": Verb("continue a text", generate, [_add_generate, _add_model, _add_sampling, add_output]),
     "chat": Verb("talk with a model", chat, [_add_chat, _add_model, _add_sampling, add_output]),
-    "perplexity": Verb("measure how well a model predicts a text", evaluate, [_add_perplexity, _add_model, add_output]),
+    "perplexity": Verb("measure how well a model predicts a text", evaluate, [_add_text, _add_model, add_output]),
+    "compare": Verb(
+        "measure how far a model is from another one on a text",
+        measure_divergence,
+        [_add_models, _add_text, add_output],
+    ),
     **checkpoint_verbs.VERBS,
 }
 
@@ -204,6 +232,15 @@ def _load(arguments: argparse.Namespace) -> Model:
         kv=arguments.kv,
         trust_template=arguments.trust_template,
     )
+
+
+def _protocol(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "window": arguments.window,
+        "score": arguments.score,
+        "stride": arguments.stride,
+        "progress": not arguments.quiet,
+    }
 
 
 def _options(arguments: argparse.Namespace) -> GenerationOptions:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from .json_line import json_line
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,4 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One line of JSON. It has no NaN: a value that is none is null."""
-    finite = {key: None if isinstance(each, float) and not math.isfinite(each) else each for key, each in value.items()}
-    print(json.dumps(finite, ensure_ascii=False), flush=True)
+    print(json_line(value), flush=True)

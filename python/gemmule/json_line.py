@@ -1,0 +1,20 @@
+"""JSON of results."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+
+def json_line(value: dict[str, Any]) -> str:
+    """One line of JSON. It has no NaN: a number that is not finite is null."""
+    return json.dumps(_finite(value), ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
