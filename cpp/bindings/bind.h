@@ -8,9 +8,11 @@
 #include <chrono>
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "base/parallel.h"
 #include "engine/decoder.h"
+#include "quant/encoding.h"
 
 namespace gemmule {
 
@@ -19,6 +21,7 @@ namespace py = pybind11;
 // Bound with .noconvert(): the Python face converts.
 using Tokens = py::array_t<std::int32_t, py::array::c_style>;
 using Floats = py::array_t<float, py::array::c_style>;
+using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
 
 void BindErrors(py::module_& module);
 void BindFiles(py::module_& module);
@@ -31,6 +34,12 @@ void BindTesting(py::module_& module);
 
 // The ids of a (T,) array. Throws ArgumentError for another shape.
 std::span<const std::int32_t> Ids(const Tokens& tokens);
+
+// By the name that encoding.h gives it. Throws ArgumentError for another name.
+Encoding EncodingNamed(const std::string& name);
+
+// The fields of a model's config that Python asks for, in the words of config.json.
+py::dict ConfigDict(const Config& config);
 
 // Asks Python for pending signals, at most every 20 ms; true once a handler has raised. Made with the GIL held, asked
 // without it, on the same thread.

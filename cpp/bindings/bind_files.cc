@@ -1,15 +1,20 @@
 // What lies in a checkpoint's files, for the parts of gemmule that look at it without running it.
+#include "base/error.h"
 #include "bindings/bind.h"
+#include "engine/gguf_config.h"
+#include "engine/gguf_tensors.h"
+#include "engine/gguf_text.h"
 #include "formats/checkpoint_files.h"
+#include "formats/gguf_files.h"
 #include "kernels/attend.h"
 #include "model/forward.h"
+#include "quant/block_look.h"
 
 namespace gemmule {
 namespace {
 
 // (name, dtype as the file spells it, shape, offset in bytes, size in bytes, path of the file) of every tensor.
-py::list Tensors(const std::string& folder) {
-  const TensorFiles weights = OpenCheckpoint(folder).weights;
+py::list Listed(const TensorFiles& weights) {
   py::list list;
   for (const TensorView& tensor : weights.tensors) {
     list.append(py::make_tuple(tensor.name, tensor.dtype_name, py::tuple(py::cast(tensor.shape)), tensor.offset,
@@ -18,10 +23,91 @@ py::list Tensors(const std::string& folder) {
   return list;
 }
 
+py::list Tensors(const std::string& folder) { return Listed(OpenCheckpoint(folder).weights); }
+
+Config ConfigOf(const GgufFiles& files) {
+  GgufTensors tensors(files);
+  return ReadGgufConfig(files, tensors);
+}
+
+// What the headers of a GGUF model say.
+struct GgufHeaders {
+  explicit GgufHeaders(const std::string& path) : files(OpenGguf(path)), config(ConfigOf(files)) {}
+
+  GgufFiles files;
+  Config config;
+};
+
+py::list Paths(const GgufHeaders& headers) {
+  py::list paths;
+  for (const auto& file : headers.files.weights.files) paths.append(file->path());
+  return paths;
+}
+
+py::dict HfNames(const GgufHeaders& headers) {
+  py::dict names;
+  for (const TensorView& tensor : headers.files.weights.tensors) {
+    names[py::str(tensor.name)] = GgufTensors::HfName(tensor.name);
+  }
+  return names;
+}
+
+py::tuple SizesOfVocabulary(const GgufHeaders& headers) {
+  const VocabularySize size = SizeOfVocabulary(headers.files.metadata);
+  return py::make_tuple(size.tokens, size.text_bytes, size.merges);
+}
+
+// `blocks`, which must be whole.
+std::span<const std::byte> Blocks(const Bytes& blocks, Encoding encoding) {
+  const auto bytes = static_cast<std::size_t>(blocks.nbytes());
+  if (!HoldsScales(encoding)) throw ArgumentError("encoding: want blocks that hold their scales");
+  if (bytes % BlockBytes(encoding) != 0) throw ArgumentError("blocks: the last one is not whole");
+  return std::as_bytes(std::span(blocks.data(), bytes));
+}
+
+Bytes RunMarkBlocks(const Bytes& blocks, const std::string& name) {
+  const Encoding encoding = EncodingNamed(name);
+  const auto view = Blocks(blocks, encoding);
+  Bytes marks(static_cast<py::ssize_t>(view.size() / BlockBytes(encoding)));
+  const std::span<std::uint8_t> out(marks.mutable_data(), static_cast<std::size_t>(marks.size()));
+  const py::gil_scoped_release nogil;
+  MarkBlocks(encoding, view, out);
+  return marks;
+}
+
+py::array_t<std::int64_t> RunCountCodes(const Bytes& blocks, const std::string& name) {
+  const Encoding encoding = EncodingNamed(name);
+  const auto view = Blocks(blocks, encoding);
+  const std::vector<std::int64_t> counts = CountCodes(encoding, view);
+  return py::array_t<std::int64_t>(static_cast<py::ssize_t>(counts.size()), counts.data());
+}
+
 }  // namespace
+
+Encoding EncodingNamed(const std::string& name) {
+  for (const Encoding e : kEncodings) {
+    if (Name(e) == name) return e;
+  }
+  throw ArgumentError("unknown encoding " + name);
+}
 
 void BindFiles(py::module_& module) {
   module.def("tensors", &Tensors, py::arg("folder"));
+  py::class_<GgufHeaders>(module, "GgufHeaders")
+      .def(py::init<const std::string&>(), py::arg("path"), py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("files", &Paths)
+      .def_property_readonly("architecture",
+                             [](const GgufHeaders& headers) { return ReadArchitecture(headers.files.metadata); })
+      .def_property_readonly("config", [](const GgufHeaders& headers) { return ConfigDict(headers.config); })
+      .def_property_readonly("tensors", [](const GgufHeaders& headers) { return Listed(headers.files.weights); })
+      .def_property_readonly("hf_names", &HfNames)
+      .def_property_readonly("vocabulary", &SizesOfVocabulary);
+  module.def("mark_blocks", &RunMarkBlocks, py::arg("blocks"), py::arg("encoding"));
+  module.def("count_codes", &RunCountCodes, py::arg("blocks"), py::arg("encoding"));
+  module.attr("NOT_FINITE") = kMarkNotFinite;
+  module.attr("ZERO") = kMarkZero;
+  module.attr("LOWEST") = kMarkLowest;
+  module.attr("HIGHEST") = kMarkHighest;
   // What memory is counted in: see gemmule.estimate.
   module.attr("CHUNK_TOKENS") = Forward::kChunk;
   module.attr("KV_BLOCK_TOKENS") = KvView::kBlock;

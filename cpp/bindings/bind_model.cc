@@ -18,9 +18,26 @@ py::list LayerTypes(const Config& config) {
   return types;
 }
 
+py::list Layers(const Config& config) {
+  py::list layers;
+  for (const LayerConfig& layer : config.layers) {
+    py::dict dict;
+    dict["head_dim"] = layer.head_dim;
+    dict["num_key_value_heads"] = layer.num_key_value_heads;
+    dict["intermediate_size"] = layer.intermediate_size;
+    dict["has_v_proj"] = layer.has_v_proj;
+    dict["kv_owner"] = layer.kv_owner;
+    layers.append(dict);
+  }
+  return layers;
+}
+
+}  // namespace
+
 py::dict ConfigDict(const Config& config) {
   py::dict dict;
   dict["vocab_size"] = config.vocab_size;
+  dict["vocab_size_per_layer_input"] = config.vocab_size_per_layer_input;
   dict["hidden_size"] = config.hidden_size;
   dict["hidden_size_per_layer_input"] = config.hidden_size_per_layer_input;
   dict["num_hidden_layers"] = config.layers.size();
@@ -30,9 +47,14 @@ py::dict ConfigDict(const Config& config) {
   dict["max_position_embeddings"] = config.max_position_embeddings;
   dict["final_logit_softcapping"] = config.final_logit_softcapping;
   dict["tie_word_embeddings"] = config.tie_word_embeddings;
+  dict["num_experts"] = config.num_experts;
+  dict["moe_intermediate_size"] = config.moe_intermediate_size;
   dict["layer_types"] = LayerTypes(config);
+  dict["layers"] = Layers(config);
   return dict;
 }
+
+namespace {
 
 py::dict Info(const Checkpoint& checkpoint) {
   std::map<std::string, int> encodings;

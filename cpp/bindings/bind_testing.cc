@@ -30,8 +30,6 @@
 namespace gemmule {
 namespace {
 
-using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
-
 void Want(bool ok, const char* what) {
   if (!ok) throw ArgumentError(what);
 }
@@ -52,13 +50,6 @@ Floats Changed(const Floats& x, const Operation& operation) {
   std::copy_n(x.data(), x.size(), y.mutable_data());
   operation(MutableView(y));
   return y;
-}
-
-Encoding EncodingOf(const std::string& name) {
-  for (const Encoding e : kEncodings) {
-    if (Name(e) == name) return e;
-  }
-  throw ArgumentError("unknown encoding " + name);
 }
 
 // float32, float16, or bfloat16 as uint16; null for none.
@@ -95,26 +86,26 @@ Floats RunProducts(const Linear& linear, Products products, const Floats& x) {
 
 Floats RunMatmulI8(const Bytes& weight, const std::string& encoding, const py::array& row_scale, const Floats& x,
                    float input_scale) {
-  const MatrixView w = Matrix(weight, EncodingOf(encoding), row_scale, x);
+  const MatrixView w = Matrix(weight, EncodingNamed(encoding), row_scale, x);
   Want(IsCoded(w.encoding), "encoding: want codes");
   return RunProducts({.name = {}, .weight = w, .input_scale = input_scale, .is_last = true}, Products::kInteger, x);
 }
 
 Floats RunMatmulBlocksI8(const Bytes& weight, const std::string& encoding, const std::optional<py::array>& scales,
                          const Floats& x) {
-  const MatrixView w = Matrix(weight, EncodingOf(encoding), scales, x);
+  const MatrixView w = Matrix(weight, EncodingNamed(encoding), scales, x);
   Want(IsBlock(w.encoding), "encoding: want blocks");
   return RunProducts({.name = {}, .weight = w}, Products::kInteger, x);
 }
 
 Floats RunMatmulF32(const Bytes& weight, const std::string& encoding, const std::optional<py::array>& scales,
                     const Floats& x) {
-  return RunProducts({.name = {}, .weight = Matrix(weight, EncodingOf(encoding), scales, x)}, Products::kFloat32, x);
+  return RunProducts({.name = {}, .weight = Matrix(weight, EncodingNamed(encoding), scales, x)}, Products::kFloat32, x);
 }
 
 Floats RunDecodeRow(const Bytes& row, const std::string& encoding, const std::optional<py::array>& scales,
                     std::size_t n) {
-  const Encoding e = EncodingOf(encoding);
+  const Encoding e = EncodingNamed(encoding);
   const ScaleView view = View(scales);
   Want(n % BlockElements(e) == 0 && RowBytes(e, n) == static_cast<std::size_t>(row.size()),
        "the row does not hold n elements");

@@ -25,8 +25,10 @@ constexpr Renamed kModelNames[] = {
     {"norm.weight", "output_norm.weight"},
     {"lm_head.weight", "output.weight"},
 };
+constexpr std::string_view kLayers = "layers.";
+constexpr std::string_view kBlocks = "blk.";
 
-// Behind "layers.N." and "blk.N.".
+// Behind kLayers or kBlocks, the layer's number and a dot.
 constexpr Renamed kLayerNames[] = {
     {"input_layernorm.weight", "attn_norm.weight"},
     {"self_attn.q_proj.weight", "attn_q.weight"},
@@ -65,6 +67,14 @@ std::string Translate(const Renamed (&table)[kCount], std::string_view name) {
   return std::string(at == std::end(table) ? name : at->in_file);
 }
 
+// The same the other way; empty where the table lacks it.
+template <std::size_t kCount>
+std::string TranslateBack(const Renamed (&table)[kCount], std::string_view in_file) {
+  const auto at =
+      std::find_if(std::begin(table), std::end(table), [&](const Renamed& row) { return row.in_file == in_file; });
+  return std::string(at == std::end(table) ? std::string_view() : at->name);
+}
+
 std::optional<Encoding> EncodingOf(DType dtype) {
   switch (dtype) {
     case DType::kQ4_0: return Encoding::kQ4_0;
@@ -88,10 +98,18 @@ constexpr char kDivisors[] = "rope_freqs.weight";
 }  // namespace
 
 std::string GgufTensors::FileName(const std::string& name) const {
-  constexpr std::string_view kLayers = "layers.";
   if (!name.starts_with(kLayers)) return Translate(kModelNames, name);
   const std::size_t dot = name.find('.', kLayers.size());
-  return "blk." + name.substr(kLayers.size(), dot + 1 - kLayers.size()) + Translate(kLayerNames, name.substr(dot + 1));
+  return std::string(kBlocks) + name.substr(kLayers.size(), dot + 1 - kLayers.size()) +
+         Translate(kLayerNames, name.substr(dot + 1));
+}
+
+std::string GgufTensors::HfName(const std::string& in_file) {
+  if (!in_file.starts_with(kBlocks)) return TranslateBack(kModelNames, in_file);
+  const std::size_t dot = in_file.find('.', kBlocks.size());
+  if (dot == std::string::npos) return "";
+  const std::string name = TranslateBack(kLayerNames, std::string_view(in_file).substr(dot + 1));
+  return name.empty() ? "" : std::string(kLayers) + in_file.substr(kBlocks.size(), dot + 1 - kBlocks.size()) + name;
 }
 
 GgufTensors::Stored GgufTensors::NeedStored(const std::string& name, const std::vector<std::uint64_t>& shape) {

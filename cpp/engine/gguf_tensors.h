@@ -22,6 +22,9 @@ class GgufTensors : public TensorTable {
 
   std::vector<std::string> Leftovers(const Config& config) const override;
 
+  // The name of the Hugging Face format, behind its prefix, for a tensor of a file; empty where it has none.
+  static std::string HfName(const std::string& in_file);
+
   // How many angles of a full layer's heads turn, of `half` there are: all where the file has no divisors for them
   // (rope_freqs.weight). Throws UnsupportedError for divisors other than 1 first and 1e30 (still) after.
   std::size_t TurningAngles(std::size_t half);

@@ -26,7 +26,7 @@ struct StoredF16 {
 // Elements that an activation's int8 scale covers, and that a group of a block holds.
 inline constexpr std::size_t kGroup = 32;
 
-// Specialised for each encoding in a file of its own.
+// Specialised for each encoding in a file of its own. Code(i) is what the scale of element i is multiplied by.
 template <Encoding kEncoding>
 struct Block;
 

@@ -10,13 +10,18 @@ namespace gemmule {
 
 template <>
 struct Block<Encoding::kQ4_1> {
+  static constexpr int kLowest = 0;
+  static constexpr int kHighest = 15;
+
   StoredF16 scale;
   StoredF16 min;
   std::uint8_t codes[16];  // low four bits of byte j: element j; high: element j + 16
 
+  int Code(std::size_t i) const { return NibbleOfHalves(codes, i); }
+
   void Decode(float* out) const {
     for (std::size_t j = 0; j < kGroup; ++j) {
-      out[j] = static_cast<float>(NibbleOfHalves(codes, j)) * scale.Value() + min.Value();
+      out[j] = static_cast<float>(Code(j)) * scale.Value() + min.Value();
     }
   }
 };

@@ -11,10 +11,17 @@ namespace gemmule {
 
 template <>
 struct Block<Encoding::kQ4_K> {
+  static constexpr int kLowest = 0;
+  static constexpr int kHighest = 15;
+
   StoredF16 scale;
   StoredF16 min;
   KScales groups;
   std::uint8_t codes[128];  // 32 bytes for two groups: low four bits for the even one, high for the odd one
+
+  int Code(std::size_t i) const { return Code(i / kGroup, i % kGroup); }
+  // Of element j of group g.
+  int Code(std::size_t g, std::size_t j) const { return (codes[g / 2 * kGroup + j] >> (g % 2 * 4)) & 15; }
 
   void Decode(float* out) const {
     const std::uint64_t scales = groups.Scales();
@@ -22,10 +29,7 @@ struct Block<Encoding::kQ4_K> {
     for (std::size_t g = 0; g < 8; ++g) {
       const float d = scale.Value() * static_cast<float>((scales >> (8 * g)) & 63);
       const float m = min.Value() * static_cast<float>((minima >> (8 * g)) & 63);
-      for (std::size_t j = 0; j < kGroup; ++j) {
-        const int code = (codes[g / 2 * kGroup + j] >> (g % 2 * 4)) & 15;
-        out[g * kGroup + j] = static_cast<float>(code) * d - m;
-      }
+      for (std::size_t j = 0; j < kGroup; ++j) out[g * kGroup + j] = static_cast<float>(Code(g, j)) * d - m;
     }
   }
 };

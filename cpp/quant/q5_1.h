@@ -10,16 +10,18 @@ namespace gemmule {
 
 template <>
 struct Block<Encoding::kQ5_1> {
+  static constexpr int kLowest = 0;
+  static constexpr int kHighest = 31;
+
   StoredF16 scale;
   StoredF16 min;
   std::uint8_t high_bits[4];  // bit j, counted from the lowest of the first byte: bit 4 of element j
   std::uint8_t low_bits[16];  // low four bits of byte j: element j; high: element j + 16
 
+  int Code(std::size_t i) const { return NibbleOfHalves(low_bits, i) | ((high_bits[i / 8] >> (i % 8)) & 1) << 4; }
+
   void Decode(float* out) const {
-    for (std::size_t j = 0; j < kGroup; ++j) {
-      const int code = NibbleOfHalves(low_bits, j) | ((high_bits[j / 8] >> (j % 8)) & 1) << 4;
-      out[j] = static_cast<float>(code) * scale.Value() + min.Value();
-    }
+    for (std::size_t j = 0; j < kGroup; ++j) out[j] = static_cast<float>(Code(j)) * scale.Value() + min.Value();
   }
 };
 static_assert(sizeof(Block<Encoding::kQ5_1>) == BlockBytes(Encoding::kQ5_1));

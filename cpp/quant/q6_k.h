@@ -10,6 +10,9 @@ namespace gemmule {
 
 template <>
 struct Block<Encoding::kQ6_K> {
+  static constexpr int kLowest = -32;
+  static constexpr int kHighest = 31;
+
   // Four groups, 128 elements, take 64 bytes of low_bits and 32 of high_bits. Group r of the four has its low four bits
   // in the low (r < 2) or high (r >= 2) half of the bytes from 32 (r % 2) on, and bits 4 and 5 in bits 2r, 2r + 1.
   std::uint8_t low_bits[128];
@@ -17,15 +20,21 @@ struct Block<Encoding::kQ6_K> {
   std::int8_t scales[16];
   StoredF16 scale;
 
+  int Code(std::size_t i) const { return Code(i / kGroup, i % kGroup); }
+  // Of element j of group g.
+  int Code(std::size_t g, std::size_t j) const {
+    const std::size_t half = g / 4;
+    const std::size_t r = g % 4;
+    const int low = (low_bits[half * 64 + r % 2 * kGroup + j] >> (r / 2 * 4)) & 15;
+    const int high = (high_bits[half * kGroup + j] >> (2 * r)) & 3;
+    return (low | high << 4) - 32;
+  }
+
   void Decode(float* out) const {
     for (std::size_t g = 0; g < 8; ++g) {
-      const std::size_t half = g / 4;
-      const std::size_t r = g % 4;
       for (std::size_t j = 0; j < kGroup; ++j) {
-        const int low = (low_bits[half * 64 + r % 2 * kGroup + j] >> (r / 2 * 4)) & 15;
-        const int high = (high_bits[half * kGroup + j] >> (2 * r)) & 3;
         const float d = scale.Value() * static_cast<float>(scales[2 * g + j / 16]);
-        out[g * kGroup + j] = static_cast<float>((low | high << 4) - 32) * d;
+        out[g * kGroup + j] = static_cast<float>(Code(g, j)) * d;
       }
     }
   }

@@ -23,6 +23,42 @@ def tensors(folder: str) -> list[tuple[str, str, tuple[int, ...], int, int, str]
     the file's start, size in bytes, path of the file. Headers are checked; no weight is read."""
 
 @final
+class GgufHeaders:
+    """What the headers of a GGUF model say, those of all its parts. Errors are those of `Model.load`."""
+
+    def __init__(self, path: str) -> None: ...
+    @property
+    def files(self) -> list[str]:
+        """Their paths, the first part first."""
+    @property
+    def architecture(self) -> str:
+        """general.architecture."""
+    @property
+    def config(self) -> dict[str, Any]:
+        """As in `Model.info`."""
+    @property
+    def tensors(self) -> list[tuple[str, str, tuple[int, ...], int, int, str]]:
+        """As `tensors` gives those of a folder."""
+    @property
+    def hf_names(self) -> dict[str, str]:
+        """Of each tensor, the name it has in the Hugging Face format behind the prefix; "" where it has none."""
+    @property
+    def vocabulary(self) -> tuple[int, int, int]:
+        """Number of tokens, bytes of their texts, number of merges; 0 without a tokenizer."""
+
+NOT_FINITE: int  # marks of a block: see cpp/quant/block_look.h
+ZERO: int
+LOWEST: int
+HIGHEST: int
+
+def mark_blocks(blocks: NDArray[np.uint8], encoding: str) -> NDArray[np.uint8]:
+    """Whole blocks as they are stored, any shape -> (number of blocks,) marks, or-ed. encoding "q4_0" "q4_1" "q5_0"
+    "q5_1" "q8_0" "q4_k" "q5_k" "q6_k"."""
+
+def count_codes(blocks: NDArray[np.uint8], encoding: str) -> NDArray[np.int64]:
+    """The same -> (number of codes,): how often each stands there, from the lowest to the highest."""
+
+@final
 class Model:
     """Weights and config of one checkpoint: immutable, shared by threads."""
 
