@@ -58,7 +58,7 @@ class Gguf:
         out += b"".join(
             pack_string(key) + struct.pack("<I", kind) + pack(kind, x) for key, (kind, x) in self.keys.items()
         )
-        data = b""
+        data = bytearray()
         for tensor in self.tensors:
             offset = len(data) if tensor.offset is None else tensor.offset
             out += pack_string(tensor.name) + struct.pack("<I", len(tensor.dims))

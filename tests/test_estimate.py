@@ -11,8 +11,11 @@ import pytest
 import gemmule
 from checkpoints import FULL, SLIDING, make_checkpoint
 from gemmule import cli, estimation, memory
-from gemmule.checkpoint import find
+from gemmule.contents import contents
+from gguf_models import make_gguf
 from golden_cases import FIXTURES
+
+GGUF = sorted(FIXTURES.glob("gguf_*/*.gguf"))
 
 # Of the smallest models, most is program code, whose pages depend on the versions of Python and its libraries.
 PROGRAM_BYTES = 3_000_000
@@ -28,17 +31,17 @@ def resident(field):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
 
-path, context, kv = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+path, context, kv, activations = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
 before = resident("VmRSS")
-model = gemmule.load(path, context=context, kv=kv, memory_limit=1 << 40)
+model = gemmule.load(path, context=context, kv=kv, activations=activations, memory_limit=1 << 40)
 ids = np.random.default_rng(0).integers(3, model.vocab_size, context // 2)
 model.generate(ids, max_tokens=None, ignore_eos=True, seed=1)
 print(resident("VmHWM") - before)
 """
 
 
-def measured(path, context, kv):
-    command = [sys.executable, "-c", RUN, str(path), str(context), kv]
+def measured(path, context, kv, activations="auto"):
+    command = [sys.executable, "-c", RUN, str(path), str(context), kv, activations]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -70,6 +73,58 @@ def test_never_under_and_within_5_percent_of_the_measured_peak(wide, context, kv
     assert peak <= estimate.resident <= 1.05 * peak
 
 
+@pytest.fixture(scope="module", params=[1, 3])
+def wide_gguf(request, tmp_path_factory):
+    """A model of 180 MB, most of it Q4_0, in one file or in several, with a tokenizer of 20,000 tokens."""
+    return make_gguf(
+        tmp_path_factory.mktemp("gguf"),
+        tables="Q6_K",
+        vocabulary=True,
+        parts=request.param,
+        leftovers=True,
+        vocab_size=20_000,
+        hidden_size=1024,
+        hidden_size_per_layer_input=256,
+        intermediate_size=8192,
+        num_attention_heads=4,
+        head_dim=256,
+        global_head_dim=512,
+        layer_types=[SLIDING, SLIDING, FULL] * 3,
+        num_kv_shared_layers=2,
+        use_double_wide_mlp=False,
+        sliding_window=128,
+        max_position_embeddings=4096,
+    )
+
+
+@pytest.mark.parametrize(
+    ("context", "kv", "activations"), [(256, "auto", "auto"), (512, "bf16", "auto"), (256, "auto", "float32")]
+)
+def test_never_under_and_within_5_percent_of_a_gguf_models_peak(wide_gguf, context, kv, activations):
+    peak = measured(wide_gguf, context, kv, activations)
+    estimate = gemmule.estimate(wide_gguf, context, kv, activations=activations)
+    assert peak > 150e6
+    assert peak <= estimate.resident <= 1.05 * peak
+    assert estimate.on_disk.keys() == {"per-layer embeddings"}
+    assert estimate.unused.keys() == {"leftovers"}
+    assert estimation._at_most(contents(wide_gguf), context, kv) >= estimate.resident
+
+
+def test_a_large_vocabulary_in_a_gguf_file(tmp_path):
+    """The header is read whole, and the tokenizer takes more than the weights."""
+    path = make_gguf(tmp_path, vocabulary=True, vocab_size=150_000, hidden_size=32, hidden_size_per_layer_input=0)
+    peak, estimate = measured(path, 64, "auto"), gemmule.estimate(path, 64)
+    assert estimate.text_weights >= path.stat().st_size
+    assert estimate.tokenizer > 0.5 * peak
+    assert peak <= estimate.resident <= 1.25 * peak + PROGRAM_BYTES
+
+
+@pytest.mark.parametrize("path", GGUF, ids=lambda path: path.stem)
+def test_never_under_the_measured_peak_of_small_gguf_models(path):
+    peak, estimate = measured(path, 200, "auto"), gemmule.estimate(path, 200)
+    assert peak <= estimate.resident <= 1.05 * peak + PROGRAM_BYTES
+
+
 @pytest.mark.parametrize("name", ["fairy", "e2b", "dense", "mobile", "moe"])
 def test_never_under_the_measured_peak_of_small_models(name):
     path = name if name == "fairy" else FIXTURES / name
@@ -86,13 +141,20 @@ def test_the_cache_is_counted_as_the_engine_makes_it(kv, context):
     assert gemmule.estimate("fairy", context, kv).kv_cache == decoder.cache_bytes
 
 
+@pytest.mark.parametrize("path", GGUF, ids=lambda path: path.stem)
+def test_the_cache_of_a_gguf_model_is_counted_as_the_engine_makes_it(path):
+    decoder = gemmule.load(path, context=300)._new_decoder()
+    decoder.prefill(np.full(300, 5, np.int32))
+    assert gemmule.estimate(path, 300).kv_cache == decoder.cache_bytes
+
+
 def test_auto_is_what_load_makes_of_it(tmp_path):
-    for path in ("fairy", FIXTURES / "e2b", FIXTURES / "mobile", FIXTURES / "mobile_absmax"):
+    for path in ("fairy", FIXTURES / "e2b", FIXTURES / "mobile", FIXTURES / "mobile_absmax", GGUF[0]):
         model, estimate = gemmule.load(path), gemmule.estimate(path)
         assert (estimate.kv, estimate.context) == (model.info["kv"], model.context)
 
 
-@pytest.mark.parametrize("path", ["fairy", FIXTURES / "e2b", FIXTURES / "mobile", FIXTURES / "moe"], ids=str)
+@pytest.mark.parametrize("path", ["fairy", FIXTURES / "e2b", FIXTURES / "mobile", FIXTURES / "moe", *GGUF], ids=str)
 def test_weights_are_those_that_the_engine_uses(path):
     estimate, info = gemmule.estimate(path), gemmule.load(path).info
     all_of_it = sum(estimate.on_disk.values())
@@ -140,6 +202,23 @@ def test_a_limit_refuses_with_the_table_and_before_anything_is_loaded(monkeypatc
             gemmule.load("fairy", memory_limit=wrong)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_gguf_model_is_refused_with_the_table_too(tmp_path, parts, monkeypatch):
+    path = make_gguf(tmp_path, parts=parts)
+    needed, small = gemmule.estimate(path).resident, gemmule.estimate(path, 64).resident
+    assert gemmule.load(path, memory_limit=needed).context == 512
+    assert gemmule.load(path, context=64, memory_limit=small).context == 64
+    monkeypatch.setattr(gemmule.model._core, "Model", None)  # must not be asked
+    for place in (path, tmp_path):
+        with pytest.raises(gemmule.ResourceError, match="memory_limit is") as caught:
+            gemmule.load(place, memory_limit=needed - 1)
+        assert str(gemmule.estimate(path)) in caught.value.message
+        assert caught.value.file == str(path)
+    monkeypatch.setattr(estimation, "available_bytes", lambda: (small - 1, "the cgroup"))
+    with pytest.raises(gemmule.ResourceError, match=r"the cgroup has .* left"):
+        gemmule.load(path)
+
+
 def test_a_smaller_context_fits():
     limit = gemmule.estimate("fairy", 64).resident
     with pytest.raises(gemmule.ResourceError):
@@ -159,12 +238,12 @@ def test_what_the_machine_has_free_is_a_limit(monkeypatch):
     assert gemmule.load("fairy", context=1024).context == 1024
 
 
-@pytest.mark.parametrize("path", ["fairy", FIXTURES / "e2b", FIXTURES / "dense", FIXTURES / "moe"], ids=str)
+@pytest.mark.parametrize("path", ["fairy", FIXTURES / "e2b", FIXTURES / "dense", FIXTURES / "moe", *GGUF], ids=str)
 @pytest.mark.parametrize("kv", ["auto", "bf16"])
 def test_the_quick_look_is_never_under_the_estimate(path, kv):
     """Loading counts tensors only where the quick look says that memory might not do."""
     for context in (None, 64):
-        assert estimation._at_most(find(path), context, kv) >= gemmule.estimate(path, context, kv).resident
+        assert estimation._at_most(contents(path), context, kv) >= gemmule.estimate(path, context, kv).resident
 
 
 def test_a_broken_checkpoint_is_left_to_the_engine(tmp_path):

@@ -1,6 +1,8 @@
 """What a checkpoint holds: against the engine, against numpy, and as text, JSON and a figure."""
 
+import dataclasses
 import json
+import math
 import os
 import sys
 
@@ -8,17 +10,22 @@ import numpy as np
 import pytest
 
 import gemmule
+import hostile_gguf
 from checkpoints import make_checkpoint, write_safetensors
 from compressed_folders import repacked
 from gemmule import cli
-from gemmule.checkpoint import find
-from gemmule.inspection import code_usage
+from gemmule.code_usage import code_usage
+from gemmule.contents import contents
 from gemmule.reference.operations import unpack_codes
 from gemmule.reference.safetensors import read_file
-from gemmule.tensors import CACHE_SCALE, INPUT_SCALE, OUTPUT_SCALE, Tensors
+from gemmule.tensors import CACHE_SCALE, INPUT_SCALE, OUTPUT_SCALE
+from gguf_models import make_gguf
 from golden_cases import FIXTURES
+from hostile_gguf import STRING, TYPES, tensor
 
-ALL = ["fairy", *(FIXTURES / name for name in ("e2b", "e4b", "dense", "moe", "mobile", "mobile_absmax", "ct_w4a16"))]
+GGUF = sorted(FIXTURES.glob("gguf_*/*.gguf"))
+FOLDERS = ("e2b", "e4b", "dense", "moe", "mobile", "mobile_absmax", "ct_w4a16")
+ALL = ["fairy", *(FIXTURES / name for name in FOLDERS), *GGUF]
 
 
 def groups(inspection):
@@ -52,12 +59,14 @@ def test_counts_are_those_of_the_engine(path):
     found, info = gemmule.inspect(path), gemmule.load(path).info
     assert found.model_type == info["model_type"]
     assert found.unknown == tuple(info["unknown_tensors"]) == ()
+    assert found.leftovers == tuple(info["leftover_tensors"])
     used = [group for group in found.groups if group.kind not in ("towers", "leftovers")]
     # The engine counts the static scales that it reads among the parameters.
-    in_use = [each for each in Tensors(find(path)).all if each.kind not in ("towers", "leftovers")]
+    in_use = [each for each in contents(path).all if each.kind not in ("towers", "leftovers")]
     scales = sum(each.elements for each in in_use if each.role in (INPUT_SCALE, OUTPUT_SCALE, CACHE_SCALE))
     assert sum(group.parameters for group in used) + scales == info["parameters"]
     assert found.bytes <= info["mapped_bytes"]
+    assert sum(encoding.parameters for encoding in found.encodings) == found.parameters
     assert sum(group.weight_bytes + group.scale_bytes for group in found.groups) == found.bytes
     assert sum(group.tensors for group in found.groups) == found.tensors == sum(found.dtypes.values())
     in_layers = sum(sum(layer.values()) for layer in found.layer_bytes)
@@ -137,6 +146,82 @@ def test_code_usage_is_what_the_codes_are():
     assert few.keys() == usage.keys()
 
 
+@pytest.mark.parametrize("path", GGUF, ids=lambda path: path.stem)
+def test_types_of_a_gguf_file(path):
+    file = hostile_gguf.read(path)
+    found = gemmule.inspect(path)
+    weights = [each for each in file.tensors if each.name != "rope_freqs.weight"]
+    types = {number: name for name, (number, _, _) in TYPES.items()}
+    for encoding in found.encodings:
+        alike = [each for each in weights if types[each.type] == encoding.name]
+        elements, size = sum(math.prod(each.dims) for each in alike), sum(len(each.data) for each in alike)
+        assert (encoding.tensors, encoding.parameters, encoding.bytes) == (len(alike), elements, size)
+    assert {encoding.name for encoding in found.encodings} == {types[each.type] for each in weights}
+    sizes = [each.parameters for each in found.encodings]
+    assert sizes == sorted(sizes, reverse=True)
+    for layer, size in enumerate(found.layer_bytes):
+        of_layer = [each for each in file.tensors if each.name.startswith(f"blk.{layer}.")]
+        assert sum(size.values()) == sum(len(each.data) for each in of_layer)
+
+
+def test_kinds_of_a_gguf_file():
+    path = FIXTURES / "gguf_e2b" / "model-Q4_0-pure.gguf"
+    found = groups(gemmule.inspect(path))
+    assert (found["mlp"].encodings.keys(), found["mlp"].bits) == ({"Q4_0"}, 4.5)
+    assert found["attention"].encodings.keys() == {"Q4_0", "F32"}
+    assert found["embeddings"].encodings.keys() == found["per-layer embeddings"].encodings.keys() == {"Q4_0"}
+    assert found["per-layer inputs"].encodings["Q4_0"] == 7 * 2 * 64 * 32
+    assert found["norms and scalars"].scale_bytes == 32 * 4  # the divisors of rotary angles
+    assert found["leftovers"].tensors == 9
+
+
+@pytest.mark.parametrize("name", ["e2b", "dense", "moe"])
+def test_a_gguf_file_says_what_its_folder_said(name):
+    (path, *_) = (FIXTURES / f"gguf_{name}").glob("*.gguf")
+    file, folder = contents(path).shape, contents(FIXTURES / name).shape
+    assert file.layers == folder.layers
+    assert file.matrices() == folder.matrices()
+    assert gemmule.inspect(path).architecture == gemmule.inspect(FIXTURES / name).architecture
+
+
+def test_any_part_of_a_gguf_model_stands_for_the_whole(tmp_path):
+    whole = gemmule.inspect(make_gguf(tmp_path / "whole", leftovers=True))
+    first = make_gguf(tmp_path / "parts", leftovers=True, parts=3)
+    for path in (first.parent, *first.parent.iterdir()):
+        found = gemmule.inspect(path)
+        assert dataclasses.replace(found, path=whole.path) == whole
+    assert len(whole.leftovers) == 6
+
+
+def test_an_unknown_tensor_of_a_gguf_file(tmp_path):
+    file = hostile_gguf.read(GGUF[0])
+    file.tensors += [tensor("blk.0.surprise.weight"), tensor("blk.99.attn_q.weight"), tensor("v.patch_embd.weight")]
+    path = file.write(tmp_path / "model.gguf")
+    names = ("blk.0.surprise.weight", "blk.99.attn_q.weight", "v.patch_embd.weight")
+    assert gemmule.inspect(path).unknown == tuple(gemmule.load(path).info["unknown_tensors"]) == names
+
+
+def test_code_usage_of_blocks():
+    path = FIXTURES / "gguf_kquant" / "model-Q4_K_M.gguf"
+    usage = code_usage(path, rows=10**6)
+    file = {each.name.removesuffix(".weight"): each for each in hostile_gguf.read(path).tensors}
+    bits = {number: int(name[1]) for name, (number, _, _) in TYPES.items() if name.startswith("Q")}
+    assert usage.keys() == {name for name, each in file.items() if each.type in bits}
+    for name, counts in usage.items():
+        assert len(counts) == 2 ** bits[file[name].type]
+        assert counts.sum() == math.prod(file[name].dims)
+    few = code_usage(path, rows=3)
+    assert 0 < few["token_embd"].sum() < usage["token_embd"].sum()
+
+
+def test_codes_of_q4_0_are_nibbles():
+    path = FIXTURES / "gguf_dense" / "model-Q4_0.gguf"
+    (stored,) = [each for each in hostile_gguf.read(path).tensors if each.name == "blk.1.ffn_up.weight"]
+    codes = np.frombuffer(stored.data, np.uint8).reshape(-1, 18)[:, 2:]
+    expected = np.bincount(codes.ravel() & 15, minlength=16) + np.bincount(codes.ravel() >> 4, minlength=16)
+    assert np.array_equal(code_usage(path, rows=10**6)["blk.1.ffn_up"], expected)
+
+
 @pytest.mark.parametrize("path", ALL, ids=str)
 def test_text_and_json(path, capsys):
     found = gemmule.inspect(path)
@@ -148,6 +233,7 @@ def test_text_and_json(path, capsys):
     said = json.loads(capsys.readouterr().out)
     assert said == json.loads(found.to_json())
     assert said["parameters"] == found.parameters
+    assert [encoding["name"] for encoding in said["encodings"]] == [encoding.name for encoding in found.encodings]
     assert [group["kind"] for group in said["groups"]] == [group.kind for group in found.groups]
 
 
@@ -167,6 +253,15 @@ def test_plot(tmp_path):
     assert target.stat().st_size > 1000
 
 
+def test_plot_of_a_gguf_file():
+    pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    path = FIXTURES / "gguf_kquant" / "model-Q5_K_M.gguf"
+    _, right = gemmule.inspect(path).plot().axes
+    image = right.images[0].get_array()
+    assert image.shape == (len(code_usage(path)), 16)
+    assert np.allclose(image.sum(axis=1), 1)  # of 5, 6 and 8 bits
+
+
 def test_plot_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(gemmule.UnsupportedError, match="matplotlib") as caught:
@@ -183,6 +278,17 @@ def test_what_is_no_checkpoint(look, tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(20))
     with pytest.raises(gemmule.UnsupportedError, match="GGUF"):
         look(tmp_path / "model.gguf")
+    file = hostile_gguf.read(GGUF[0])
+    file.with_keys(general__architecture=(STRING, "llama")).write(tmp_path / "model.gguf")
+    with pytest.raises(gemmule.UnsupportedError, match='"llama"'):
+        look(tmp_path)
+    file.with_keys(gemma4__block_count=None).write(tmp_path / "model.gguf")
+    with pytest.raises(gemmule.FormatError, match="block_count"):
+        look(tmp_path)
+    file.write(tmp_path / "model.gguf")
+    os.truncate(tmp_path / "model.gguf", 100_000)
+    with pytest.raises(gemmule.FormatError, match="outside the file"):
+        look(tmp_path)
     make_checkpoint(tmp_path / "good")
     (tmp_path / "good" / "config.json").write_text('{"model_type": "gemma4", "num_hidden_layers": "many"}')
     with pytest.raises(gemmule.FormatError, match="not the config"):

@@ -1,7 +1,9 @@
 """Damage is found: each kind is made in a tiny checkpoint and must be named."""
 
+import dataclasses
 import hashlib
 import json
+import math
 import subprocess
 import sys
 
@@ -9,12 +11,16 @@ import numpy as np
 import pytest
 
 import gemmule
+import hostile_gguf
 from checkpoints import make_checkpoint
 from compressed_folders import repacked
 from gemmule import cli
+from gguf_models import HALVES, make_gguf
 from golden_cases import FIXTURES
+from hostile_gguf import TYPES
 
 PREFIX = "model.language_model."
+GGUF = sorted(FIXTURES.glob("gguf_*/*.gguf"))
 
 
 @pytest.fixture
@@ -57,7 +63,7 @@ def findings(folder):
     return [(each.where, each.what, each.count, each.first, each.wrong) for each in gemmule.verify(folder).findings]
 
 
-@pytest.mark.parametrize("path", ["fairy", *(FIXTURES / n for n in ("e2b", "dense", "moe", "mobile"))], ids=str)
+@pytest.mark.parametrize("path", ["fairy", *(FIXTURES / n for n in ("e2b", "dense", "moe", "mobile")), *GGUF], ids=str)
 def test_a_good_checkpoint_is_good(path):
     report = gemmule.verify(path)
     assert report
@@ -171,6 +177,125 @@ def test_float_matrices(tmp_path, dtype):
     assert findings(folder) == [(name, "not finite", columns, 2 * columns, True)]
 
 
+def damage_gguf(path, name, row, change):
+    """Lets `change` work on one row of a tensor, (blocks, bytes of a block)."""
+    file = hostile_gguf.read(path)
+    (number,) = [i for i, each in enumerate(file.tensors) if each.name == name]
+    stored = file.tensors[number]
+    (size,) = [size for kind, _, size in TYPES.values() if kind == stored.type]
+    rows = np.frombuffer(stored.data, np.uint8).reshape(math.prod(stored.dims[1:]), -1, size).copy()
+    change(rows[row])
+    file.tensors[number] = dataclasses.replace(stored, data=rows.tobytes())
+    file.write(path)
+
+
+def put_half(at, value):
+    def put(blocks):
+        blocks[1, at : at + 2] = np.array([value], "<f2").view(np.uint8)
+
+    return put
+
+
+# Rows of two blocks or more, of every type.
+WIDE = {
+    "hidden_size": 512,
+    "hidden_size_per_layer_input": 256,
+    "head_dim": 128,
+    "global_head_dim": 128,
+    "intermediate_size": 512,
+}
+
+
+@pytest.fixture(params=HALVES)
+def gguf(request, tmp_path):
+    """A model whose matrices are of a type of blocks; the type."""
+    return make_gguf(tmp_path, matrices=request.param, **WIDE), request.param
+
+
+def test_a_good_gguf_model_is_good(gguf):
+    path, _ = gguf
+    assert findings(path) == []
+    assert gemmule.verify(path).tensors == gemmule.inspect(path).tensors
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scales_and_minima_of_blocks_that_are_not_finite(gguf, value):
+    path, kind = gguf
+    name, elements, good = "blk.1.ffn_up.weight", TYPES[kind][1], path.read_bytes()
+    for at in HALVES[kind][0]:
+        path.write_bytes(good)
+        damage_gguf(path, name, 3, put_half(at, value))
+        assert findings(path) == [(name, "not finite", elements, 3 * 512 + elements, True)]
+
+
+def test_dead_rows_of_blocks(gguf):
+    path, kind = gguf
+
+    def kill(blocks):
+        for at in HALVES[kind][0]:
+            blocks[:, at : at + 2] = 0
+
+    damage_gguf(path, "blk.1.ffn_up.weight", 3, kill)
+    assert findings(path) == [("blk.1.ffn_up.weight", "dead rows", 1, 3, True)]
+
+
+# Bytes of a block's codes.
+CODES = {"Q4_0": (2, 18), "Q4_1": (4, 20), "Q5_0": (2, 22), "Q5_1": (4, 24), "Q8_0": (2, 34)}
+CODES |= {"Q4_K": (16, 144), "Q5_K": (16, 176), "Q6_K": (0, 192)}
+
+
+@pytest.mark.parametrize("highest", [False, True])
+def test_saturated_rows_of_blocks(gguf, highest):
+    """Not where blocks have a minimum: there equal codes are equal elements, as they may be."""
+    path, kind = gguf
+    first, last = CODES[kind]
+    byte = (0x7F if highest else 0x80) if kind == "Q8_0" else (0xFF if highest else 0x00)
+
+    def fill(blocks):
+        blocks[:, first:last] = byte
+
+    def fill_all_but_one(blocks):
+        fill(blocks)
+        blocks[-1, first + 7] = 0x33
+
+    damage_gguf(path, "blk.0.attn_q.weight", 5, fill)
+    damage_gguf(path, "blk.1.attn_q.weight", 5, fill_all_but_one)
+    has_minimum = len(HALVES[kind][0]) == 2
+    assert findings(path) == ([] if has_minimum else [("blk.0.attn_q.weight", "saturated rows", 1, 5, True)])
+
+
+def test_rows_of_tables_in_blocks_are_a_remark(tmp_path):
+    path = make_gguf(tmp_path, tables="Q8_0")
+    damage_gguf(path, "token_embd.weight", 7, lambda blocks: blocks.fill(0))
+    assert findings(path) == [("token_embd.weight", "dead rows", 1, 7, False)]
+    damage_gguf(path, "token_embd.weight", 7, put_half(0, np.nan))
+    assert not gemmule.verify(path)
+
+
+def test_experts_in_blocks_have_rows_of_their_own(tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes((FIXTURES / "gguf_moe" / "model-Q4_0.gguf").read_bytes())
+    damage_gguf(path, "blk.2.ffn_gate_up_exps.weight", 3 * 64 + 5, lambda blocks: blocks.fill(0))
+    assert findings(path) == [("blk.2.ffn_gate_up_exps.weight", "dead rows", 1, 3 * 64 + 5, True)]
+
+
+def test_floats_of_a_gguf_file(tmp_path):
+    path = make_gguf(tmp_path)
+    damage_gguf(path, "blk.0.attn_norm.weight", 0, lambda values: values.fill(0xFF))
+    assert findings(path) == [("blk.0.attn_norm.weight", "not finite", 64, 0, True)]
+    assert cli.main(["verify", str(path), "--quiet"]) == 1
+
+
+def test_files_of_a_gguf_model(tmp_path):
+    first = make_gguf(tmp_path, parts=3)
+    (tmp_path / "other.gguf").write_bytes(b"GGUF, but of another model")
+    for path in sorted(tmp_path.glob("model-*")):
+        report = gemmule.verify(path)
+        assert [file.name for file in report.files] == [f"model-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
+        assert report.files[0].sha256 == hashlib.sha256(first.read_bytes()).hexdigest()
+        assert report.files[0].bytes == first.stat().st_size
+
+
 def test_pieces_count_rows_on(plain, monkeypatch):
     """A tensor that is read in several pieces: places are those of the whole."""
     monkeypatch.setattr(gemmule.tensors, "_PIECE_BYTES", 1000)
@@ -178,6 +303,16 @@ def test_pieces_count_rows_on(plain, monkeypatch):
     damage(plain, name, row=50, byte=0)
     damage(plain, name, row=90, byte=0)
     assert findings(plain) == [(name, "dead rows", 2, 50, True)]
+
+
+def test_pieces_count_places_on_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(gemmule.tensors, "_PIECE_BYTES", 1000)
+    path = make_gguf(tmp_path)
+    name = "blk.0.ffn_gate.weight"  # (96, 64)
+    damage_gguf(path, name, 50, put_half(0, np.nan))
+    damage_gguf(path, name, 90, lambda blocks: blocks.fill(0))
+    found = [(name, "not finite", 32, 50 * 64 + 32, True), (name, "dead rows", 1, 90, True)]
+    assert sorted(findings(path)) == sorted(found)
 
 
 def test_faults_come_before_remarks(mobile):

@@ -54,7 +54,8 @@ def _add_pull(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_path(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help='folder of a checkpoint, a hub name that was pulled, or "fairy"')
+    places = 'folder of a checkpoint, a GGUF file, a hub name that was pulled, or "fairy"'
+    parser.add_argument("path", metavar="PATH", help=places)
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:

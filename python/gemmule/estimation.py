@@ -7,13 +7,13 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import _core, arguments, hub
-from .checkpoint import find
+from . import _core, arguments
+from .contents import contents, contents_at
 from .errors import ArgumentError, FormatError, ResourceError
 from .memory import available_bytes
 from .shapes import EMBEDDINGS, LEFTOVERS, PER_LAYER_EMBEDDINGS, TOWERS, UNKNOWN, TextShape, bare_name
 from .table import amount, table
-from .tensors import CACHE_SCALE, WEIGHT, Tensor, Tensors, read_shape
+from .tensors import CACHE_SCALE, WEIGHT, Tensor, Tensors
 
 KV_BITS = {"float32": (32, 32), "bf16": (16, 16), "static": (8, 4)}  # of sliding layers, of full ones
 
@@ -23,7 +23,6 @@ KV_BITS = {"float32": (32, 32), "bf16": (16, 16), "static": (8, 4)}  # of slidin
 _PROGRAM_BYTES = 5_500_000
 _TENSOR_BYTES = 700  # names, shapes and places of one tensor
 _PIECE_BYTES = 2 << 20  # of a file that are mapped at once where one byte is touched: the largest folio
-_TOKENIZER_FACTOR = 1.5  # bytes of memory that a byte of tokenizer.json becomes, the parser's peak included
 _TOKENIZER_CODE_BYTES = 500_000
 
 
@@ -38,7 +37,7 @@ class Estimate:
         text_weights: matrices that are mapped and used, and the floats of the norms.
         kv_cache: of one conversation with a full context.
         scratch: activations of one conversation, and the logits of one token.
-        tokenizer: once text is used; 0 where there is no tokenizer.json.
+        tokenizer: once text is used; 0 where there is none.
         program: code, stacks of threads, lists of tensors.
         on_disk: embeddings: rows are read from the file as they are needed, and never stay.
         unused: bytes of the files that text does not use: towers of vision and audio, leftovers.
@@ -84,14 +83,14 @@ def estimate(
     """Memory that a model will need, before it is loaded. No weight is read.
 
     Args:
-        path: a folder, "fairy", or the name of a repository that was pulled before.
+        path: a folder, a GGUF file, "fairy", or the name of a repository that was pulled before.
         context: tokens; None: the checkpoint's maximum.
         kv, activations: as for `load`.
     """
-    return _estimate(Tensors(find(hub.pulled(path))), context, kv, activations)
+    return _estimate(contents(path), context, kv, activations)
 
 
-def require_room(folder: Path, *, context: int | None, kv: str, activations: str, memory_limit: int | None) -> None:
+def require_room(place: Path, *, context: int | None, kv: str, activations: str, memory_limit: int | None) -> None:
     """Raises ResourceError, with the table, where a model will not fit: into `memory_limit` with its whole context, or
     into what the machine has free, with the context if that was given and one chunk of tokens if not.
 
@@ -106,9 +105,9 @@ def require_room(folder: Path, *, context: int | None, kv: str, activations: str
     else:
         return
     try:
-        if not (folder / "config.json").is_file() or _at_most(folder, context, kv) <= limit:
+        tensors = contents_at(place)
+        if _at_most(tensors, context, kv) <= limit:
             return
-        tensors = Tensors(folder)
         needed = _estimate(
             tensors, min(context or tensors.shape.max_context, tensors.shape.max_context), kv, activations
         )
@@ -118,23 +117,22 @@ def require_room(folder: Path, *, context: int | None, kv: str, activations: str
         return
     has = f"memory_limit is {amount(limit)}" if memory_limit is not None else f"{whose} has {amount(limit)} left"
     raise ResourceError(
-        f"{folder}: the model needs {amount(needed.resident)} of memory, and {has}\n{needed}",
+        f"{place}: the model needs {amount(needed.resident)} of memory, and {has}\n{needed}",
         remedy='Use a smaller context=, kv="static" or "bf16", a checkpoint with fewer bits, or more memory.',
-        file=str(folder),
+        file=str(place),
         expected=f"{needed.resident} bytes",
         found=f"{limit} bytes",
     )
 
 
-def _at_most(folder: Path, context: int | None, kv: str) -> int:
-    """More than `estimate` says, in less than a millisecond: as if all bytes of the files were in use."""
-    shape = read_shape(folder)[1]
+def _at_most(tensors: Tensors, context: int | None, kv: str) -> int:
+    """More than `estimate` says, without a look at any tensor: as if all bytes of the files were in use."""
+    shape = tensors.shape
     tokens = min(context or shape.max_context, shape.max_context)
-    files = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     cache = _kv_cache(shape, tokens, "float32" if kv == "auto" else kv)
     lists = 100_000 * _TENSOR_BYTES  # the largest checkpoint has a few thousand tensors
-    own = 4 * sum(shape.vectors().values()) + _scratch(shape, tokens, floats=True) + _tokenizer(folder)
-    return files + lists + cache + own + _PROGRAM_BYTES
+    own = 4 * sum(shape.vectors().values()) + _scratch(shape, tokens, 20 * _widest(shape)) + _tokenizer(tensors)
+    return tensors.most_bytes + lists + cache + own + _PROGRAM_BYTES
 
 
 def _estimate(tensors: Tensors, context: int | None, kv: str, activations: str) -> Estimate:
@@ -145,15 +143,14 @@ def _estimate(tensors: Tensors, context: int | None, kv: str, activations: str) 
         raise ArgumentError(f"context is {tokens}; the checkpoint was made for {shape.max_context} positions at most")
     if kv == "auto":
         kv = "static" if _has_cache_scales(tensors) else "float32"
-    coded = any(t.role == WEIGHT and not t.is_float for t in tensors.all if _is_resident(tensors, t))
     return Estimate(
-        path=str(tensors.folder),
+        path=str(tensors.path),
         context=tokens,
         kv=kv,
         text_weights=_text_weights(tensors),
         kv_cache=_kv_cache(shape, tokens, kv),
-        scratch=_scratch(shape, tokens, floats=not coded or activations == "float32"),
-        tokenizer=_tokenizer(tensors.folder),
+        scratch=_scratch(shape, tokens, _inputs(tensors, activations)),
+        tokenizer=_tokenizer(tensors),
         program=_PROGRAM_BYTES + _TENSOR_BYTES * len(tensors.all),
         on_disk=_sums(tensors, [EMBEDDINGS, PER_LAYER_EMBEDDINGS]),
         unused=_sums(tensors, [TOWERS, LEFTOVERS, UNKNOWN]),
@@ -172,12 +169,14 @@ def _text_weights(tensors: Tensors) -> int:
     used = [tensor for tensor in tensors.all if _is_resident(tensors, tensor)]
     mapped = 0
     for file in tensors.files:
-        pieces = {0}  # the header
+        size = file.stat().st_size
+        header = min((tensor.offset for tensor in tensors.all if tensor.file == file), default=size)
+        pieces = set(range(header // _PIECE_BYTES + 1))
         for tensor in used:
             if tensor.file == file:
                 first, last = tensor.offset, tensor.offset + max(0, tensor.bytes - 1)
                 pieces.update(range(first // _PIECE_BYTES, last // _PIECE_BYTES + 1))
-        mapped += min(len(pieces) * _PIECE_BYTES, file.stat().st_size)
+        mapped += min(len(pieces) * _PIECE_BYTES, size)
     vectors = sum(tensor.elements for tensor in used if tensor.role == WEIGHT and len(tensor.shape) < 2)
     return mapped + 4 * vectors
 
@@ -195,8 +194,12 @@ def _kv_cache(shape: TextShape, context: int, kv: str) -> int:
     return total
 
 
-def _scratch(shape: TextShape, context: int, *, floats: bool) -> int:
-    """Buffers of cpp/model/{forward,experts,linear}.h for one chunk, and of cpp/engine/ for one token's logits."""
+def _scratch(shape: TextShape, context: int, inputs: int) -> int:
+    """Buffers of cpp/model/{forward,experts}.h for one chunk, and of cpp/engine/ for one token's logits.
+
+    Args:
+        inputs: bytes a token of those of cpp/model/linear.h.
+    """
     d, tokens = shape.hidden_size, min(context, _core.CHUNK_TOKENS)
     q = max(shape.heads * layer.head_dim for layer in shape.layers)
     kv = max(layer.kv_heads * layer.head_dim for layer in shape.layers)
@@ -206,15 +209,31 @@ def _scratch(shape: TextShape, context: int, *, floats: bool) -> int:
     if shape.experts:
         width += 4 * d + shape.experts + 2 * shape.expert_width
     width += sum({layer.head_dim for layer in shape.layers})  # cos and sin of each kind of layer
-    widest = max(d, q, f)
-    inputs = 8 * widest if floats else widest + 4 * d  # what a matrix multiplies: floats twice, or codes
     logits = 2 * 4 + 4 + 16  # bytes a token of the vocabulary: engine and caller, the sampler's copy, its candidates
     return tokens * (4 * width + inputs) + logits * shape.vocab_size
 
 
-def _tokenizer(folder: Path) -> int:
-    file = folder / "tokenizer.json"
-    return _TOKENIZER_CODE_BYTES + int(_TOKENIZER_FACTOR * file.stat().st_size) if file.is_file() else 0
+def _inputs(tensors: Tensors, activations: str) -> int:
+    """Bytes a token of what a matrix multiplies: floats twice, or codes, and floats beside them."""
+    shape, d = tensors.shape, tensors.shape.hidden_size
+    used = [t for t in tensors.all if t.role == WEIGHT and len(t.shape) > 1 and _is_resident(tensors, t)]
+    # Matrices side by side (queries, keys, values) may be of three types of blocks, each with its own order of codes.
+    others = 2 * 6 * d if any(t.is_blocks for t in used) else 0
+    if activations == "float32" or all(t.is_float for t in used):
+        return 8 * _widest(shape) + others
+    scales = _widest(shape) // 4 if others else 0  # two floats for 32 elements
+    floats = max([4 * t.columns for t in used if t.is_float], default=0)
+    return _widest(shape) + scales + max(floats, 4 * d) + others
+
+
+def _widest(shape: TextShape) -> int:
+    """The most columns that a matrix has."""
+    return max(shape.hidden_size, *(max(shape.heads * layer.head_dim, layer.mlp_width) for layer in shape.layers))
+
+
+def _tokenizer(tensors: Tensors) -> int:
+    size = tensors.tokenizer_bytes
+    return size + _TOKENIZER_CODE_BYTES if size else 0
 
 
 def _has_cache_scales(tensors: Tensors) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import Any
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import hub
-from .checkpoint import find
+from .code_usage import code_usage
+from .contents import contents
 from .errors import UnsupportedError
-from .shapes import KINDS, LEFTOVERS, TOWERS, UNKNOWN
+from .shapes import KINDS, LEFTOVERS, UNKNOWN
 from .table import amount, table
 from .tensors import CACHE_SCALE, INPUT_SCALE, OUTPUT_SCALE, WEIGHT, Tensor, Tensors
 
@@ -29,7 +29,7 @@ class Group:
         kind: "attention", "mlp", "embeddings", ...: see shapes.KINDS.
         tensors: how many, scales among them.
         parameters: elements of the weights.
-        weight_bytes, scale_bytes: of weights, and of all scales that belong to them.
+        weight_bytes, scale_bytes: of weights, with the scales inside of blocks, and of all scales that belong to them.
         encodings: encoding of weights -> how many of their parameters are written so.
     """
 
@@ -47,6 +47,26 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Encoding:
+    """All weights that are written alike.
+
+    Attributes:
+        name: "Q4_0", "BF16", "4-bit", ...
+        tensors, parameters, bytes: of these weights; scales in tensors of their own are not among them.
+    """
+
+    name: str
+    tensors: int
+    parameters: int
+    bytes: int
+
+    @property
+    def bits(self) -> float:
+        """Bits a parameter, the scales inside of blocks included."""
+        return 8 * self.bytes / self.parameters if self.parameters else 0.0
+
+
+@dataclass(frozen=True)
 class Scales:
     """Static scales of one sort: how many, how many are 0 (not calibrated), and the range of the others."""
 
@@ -61,11 +81,12 @@ class Inspection:
     """What a checkpoint holds; print it, or take `to_json()`.
 
     Attributes:
-        path: of the folder.
-        model_type: of config.json.
+        path: of the folder or GGUF file.
+        model_type: of config.json; of a GGUF file, its architecture.
         architecture: dimensions of the text model.
         tensors, bytes, parameters: of the whole checkpoint.
         groups: one for each kind of tensors.
+        encodings: one for each way in which weights are written, that of the most parameters first.
         input_scales, output_scales, cache_scales: static scales of activations and of the key/value cache.
         layer_bytes: bytes of each layer of the text model, by kind.
         dtypes: type of the stored tensors -> how many.
@@ -80,6 +101,7 @@ class Inspection:
     bytes: int
     parameters: int
     groups: tuple[Group, ...]
+    encodings: tuple[Encoding, ...]
     input_scales: Scales
     output_scales: Scales
     cache_scales: Scales
@@ -109,6 +131,12 @@ class Inspection:
         lines.append(", ".join(f"{name} {value}" for name, value in self.architecture.items()))
         lines.append("")
         lines.append(table(("kind", "tensors", "parameters", "bits", "bytes", "stored as"), rows, left=(0, 5)))
+        lines.append("")
+        stored = [
+            (each.name, str(each.tensors), f"{each.parameters:,}", f"{each.bits:.2f}", amount(each.bytes))
+            for each in self.encodings
+        ]
+        lines.append(table(("stored as", "tensors", "parameters", "bits", "bytes"), stored))
         lines.append("")
         for name in ("input", "output", "cache"):
             lines.append(f"{name} scales: {_scales_line(getattr(self, name + '_scales'))}")
@@ -151,22 +179,24 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     """What a checkpoint holds: sizes, bits and bytes of every kind of tensor, scales. No weight is read.
 
     Args:
-        path: a folder, "fairy", or the name of a repository that was pulled before.
+        path: a folder, a GGUF file, "fairy", or the name of a repository that was pulled before.
 
     Raises:
         FormatError: a file is broken.
-        MissingFileError: no such folder.
+        MissingFileError: no such folder or file.
+        UnsupportedError: a GGUF file that gemmule does not run.
     """
-    tensors = Tensors(find(hub.pulled(path)))
+    tensors = contents(path)
     weights = [tensor for tensor in tensors.all if tensor.role == WEIGHT]
     return Inspection(
-        path=str(tensors.folder),
+        path=str(tensors.path),
         model_type=tensors.model_type,
         architecture=_architecture(tensors),
         tensors=len(tensors.all),
         bytes=sum(tensor.bytes for tensor in tensors.all),
         parameters=sum(tensor.elements for tensor in weights),
         groups=tuple(_group(kind, tensors.all) for kind in KINDS if any(t.kind == kind for t in tensors.all)),
+        encodings=_encodings(weights),
         input_scales=_scales(tensors, INPUT_SCALE),
         output_scales=_scales(tensors, OUTPUT_SCALE),
         cache_scales=_scales(tensors, CACHE_SCALE),
@@ -175,38 +205,6 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
         leftovers=tuple(tensor.name for tensor in tensors.all if tensor.kind == LEFTOVERS),
         unknown=tuple(tensor.name for tensor in tensors.all if tensor.kind == UNKNOWN),
     )
-
-
-def code_usage(path: str | os.PathLike[str], *, rows: int = 64) -> dict[str, NDArray[np.int64]]:
-    """How often each code stands in the packed weights of a text model.
-
-    Args:
-        path: as for `inspect`.
-        rows: rows of each tensor that are looked at, spread over the whole.
-
-    Returns:
-        module -> counts (2**bits,), from the lowest code to the highest.
-    """
-    tensors = Tensors(find(hub.pulled(path)))
-    return {
-        tensor.module: _count_codes(tensor, rows)
-        for tensor in tensors.all
-        if tensor.role == WEIGHT and not tensor.is_float and tensor.kind != TOWERS and tensor.bits in (2, 4, 8)
-    }
-
-
-def _count_codes(tensor: Tensor, rows: int) -> NDArray[np.int64]:
-    step = max(1, tensor.rows // rows)
-    counts = np.zeros(2**tensor.bits, np.int64)
-    for row in range(0, tensor.rows, step):
-        data = np.asarray(tensor.read_rows(row, 1).view(np.uint8)).ravel()
-        data = data[: tensor.elements // tensor.rows * tensor.bits // 8]
-        if tensor.dtype == "I8":
-            data ^= 0x80  # two's complement, so that the lowest comes first
-        for shift in range(0, 8, tensor.bits):
-            codes = (data >> shift) & (2**tensor.bits - 1)
-            counts += np.bincount(codes, minlength=len(counts))
-    return counts
 
 
 def _architecture(tensors: Tensors) -> dict[str, Any]:
@@ -241,6 +239,17 @@ def _group(kind: str, tensors: Iterable[Tensor]) -> Group:
         scale_bytes=sum(tensor.bytes for tensor in of_kind if tensor.role != WEIGHT),
         encodings=dict(encodings.most_common()),
     )
+
+
+def _encodings(weights: Sequence[Tensor]) -> tuple[Encoding, ...]:
+    written = defaultdict(list)
+    for tensor in weights:
+        written[tensor.encoding].append(tensor)
+    encodings = [
+        Encoding(name, len(alike), sum(each.elements for each in alike), sum(each.bytes for each in alike))
+        for name, alike in written.items()
+    ]
+    return tuple(sorted(encodings, key=lambda each: each.parameters, reverse=True))
 
 
 def _scales(tensors: Tensors, role: str) -> Scales:

@@ -1,7 +1,7 @@
-"""What a text model's config.json asks for: the shape of every matrix and vector, before any file is opened.
+"""What a text model's config asks for: the shape of every matrix and vector, before any file is opened.
 
 Names are those of the checkpoint behind its prefix (`model.language_model.` or `model.`), without `.weight`. Letters
-for dimensions are those of cpp/model/config.h. The engine reads the config by itself, and strictly; this is for those
+for dimensions are those of cpp/model/config.h. The engine reads config.json by itself, and strictly; this is for those
 who look at a checkpoint, also at one that the engine refuses.
 """
 
@@ -90,6 +90,34 @@ class TextShape:
             experts=int(text["num_experts"]) if experts else 0,
             expert_width=int(text.get("moe_intermediate_size") or text["expert_intermediate_size"]) if experts else 0,
             layers=_layers(text),
+        )
+
+    @classmethod
+    def of_engine(cls, config: Mapping[str, Any]) -> TextShape:
+        """From what the engine read, as `Model.info["config"]` has it."""
+        layers = zip(config["layer_types"], config["layers"], strict=True)
+        return cls(
+            vocab_size=config["vocab_size"],
+            hidden_size=config["hidden_size"],
+            heads=config["num_attention_heads"],
+            per_layer_width=config["hidden_size_per_layer_input"],
+            per_layer_rows=config["vocab_size_per_layer_input"],
+            window=config["sliding_window"],
+            max_context=config["max_position_embeddings"],
+            tied=config["tie_word_embeddings"],
+            experts=config["num_experts"],
+            expert_width=config["moe_intermediate_size"],
+            layers=tuple(
+                Layer(
+                    full=kind == "full_attention",
+                    head_dim=layer["head_dim"],
+                    kv_heads=layer["num_key_value_heads"],
+                    mlp_width=layer["intermediate_size"],
+                    has_v_proj=layer["has_v_proj"],
+                    owner=layer["kv_owner"],
+                )
+                for kind, layer in layers
+            ),
         )
 
     def matrices(self) -> dict[str, tuple[int, int]]:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import hub, hub_record
-from .checkpoint import find
+from . import _core, hub_record
+from .contents import contents
 from .progress import Progress
 from .shapes import ATTENTION, EXPERTS, HEAD, MLP, NORMS, PER_LAYER_INPUTS
 from .table import amount
-from .tensors import WEIGHT, WEIGHT_SCALE, Tensor, Tensors
+from .tensors import WEIGHT, WEIGHT_SCALE, Tensor
 
 # A dead or saturated row is a fault where every row matters; tables have rows of tokens that were never trained.
 _EVERY_ROW_MATTERS = (ATTENTION, MLP, EXPERTS, PER_LAYER_INPUTS, HEAD, NORMS)
@@ -40,7 +40,7 @@ class Finding:
     Attributes:
         where: name of the file or tensor.
         what: "wrong hash", "not finite", "negative scale", "dead rows" (all zero), "saturated rows" (all codes at the
-            same extreme).
+            same extreme; not where GGUF's blocks have a minimum, since equal elements have such codes there).
         count: how many values or rows; 1 for a file.
         first: the first of them: row, or place in the tensor.
         wrong: whether it makes the checkpoint a broken one; otherwise it is a remark.
@@ -101,30 +101,32 @@ def verify(path: str | os.PathLike[str], *, progress: bool = True) -> Report:
     megabytes.
 
     Args:
-        path: a folder, "fairy", or the name of a repository that was pulled before.
+        path: a folder, a GGUF file, "fairy", or the name of a repository that was pulled before.
         progress: show a bar, on a terminal.
 
     Raises:
         FormatError: a file's header does not fit its content.
-        MissingFileError: no such folder.
+        MissingFileError: no such folder or file.
+        UnsupportedError: a GGUF file that gemmule does not run.
     """
-    tensors = Tensors(find(hub.pulled(path)))
-    known = hub_record.read(tensors.folder)
-    names = {str(file.relative_to(tensors.folder)) for file in tensors.files}
-    names |= {name for name in known if (tensors.folder / name).is_file()}
-    sizes = {name: (tensors.folder / name).stat().st_size for name in sorted(names)}
+    tensors = contents(path)
+    known = hub_record.read(tensors.root)
+    names = {str(file.relative_to(tensors.root)) for file in tensors.files}
+    # A repository may hold several models in GGUF.
+    names |= {name for name in known if (tensors.root / name).is_file() and not name.endswith(".gguf")}
+    sizes = {name: (tensors.root / name).stat().st_size for name in sorted(names)}
     files, findings = [], []
     with Progress(sum(sizes.values()) + sum(t.bytes for t in tensors.all), "B", wanted=progress) as bar:
         for name, size in sizes.items():
             expected = known[name].sha256 if name in known else None
-            found = hub_record.sha256_of(tensors.folder / name, bar)
+            found = hub_record.sha256_of(tensors.root / name, bar)
             files.append(File(name, size, found, expected))
             if expected not in (None, found):
                 findings.append(Finding(name, "wrong hash", 1, 0, wrong=True))
         for tensor in tensors.all:
             findings += _look_at(tensor, bar)
     findings.sort(key=lambda finding: not finding.wrong)
-    return Report(str(tensors.folder), tuple(files), len(tensors.all), tuple(findings))
+    return Report(str(tensors.path), tuple(files), len(tensors.all), tuple(findings))
 
 
 def _look_at(tensor: Tensor, bar: Progress) -> Iterator[Finding]:
@@ -133,7 +135,7 @@ def _look_at(tensor: Tensor, bar: Progress) -> Iterator[Finding]:
     for start, rows in tensor.pieces():
         for what, places in _faults(tensor, rows):
             if places.size:
-                step = rows.shape[1] if what in ("not finite", "negative scale") else 1
+                step = tensor.columns if what in ("not finite", "negative scale") else 1
                 first.setdefault(what, start * step + int(places[0]))
                 counts[what] += places.size
         bar.advance(rows.nbytes, tensor.name)
@@ -151,8 +153,16 @@ def _faults(tensor: Tensor, rows: NDArray[Any]) -> Iterator[tuple[str, NDArray[n
             yield "negative scale", np.flatnonzero(flat < 0)
         if tensor.role == WEIGHT_SCALE or (tensor.role == WEIGHT and len(tensor.shape) > 1):
             yield "dead rows", np.flatnonzero(~rows.any(axis=1))
+    elif tensor.is_blocks:
+        marks = _core.mark_blocks(rows, tensor.dtype.lower()).reshape(len(rows), -1)
+        not_finite = (marks & _core.NOT_FINITE).astype(bool)
+        dead = (marks & _core.ZERO).all(axis=1)
+        saturated = (marks & _core.LOWEST).all(axis=1) | (marks & _core.HIGHEST).all(axis=1)
+        yield "not finite", np.flatnonzero(np.repeat(not_finite, tensor.columns // marks.shape[1]))
+        yield "dead rows", np.flatnonzero(dead)
+        yield "saturated rows", np.flatnonzero(saturated & ~dead)
     elif tensor.role == WEIGHT and tensor.bits in (2, 4, 8):
-        data = rows.view(np.uint8).reshape(len(rows), -1)[:, : tensor.elements // tensor.rows * tensor.bits // 8]
+        data = rows.view(np.uint8).reshape(len(rows), -1)[:, : tensor.columns * tensor.bits // 8]
         lowest, zero, highest = (0x80, 0x00, 0x7F) if tensor.dtype == "I8" else _BYTES[tensor.bits]
         uniform = (data == data[:, :1]).all(axis=1)
         yield "dead rows", np.flatnonzero(uniform & (data[:, 0] == zero))
