@@ -14,7 +14,11 @@ import gemmule
 from checkpoints import make_checkpoint
 from gemmule import hub as hub_module
 from gemmule import hub_record
+from gemmule.reference import read_file
+from gguf_models import make_gguf
+from golden_cases import FIXTURES
 from hub_server import COMMIT, Hub, folder_files, serve
+from test_golden import LOGIT_BOUND
 
 NAME = "org/tiny"
 IDS = np.arange(3, 20)
@@ -255,6 +259,45 @@ def test_the_only_gguf_file_is_taken(hub):
     hub.files = {name: data for name, data in GGUF.items() if "Q8" not in name}
     assert gemmule.pull(NAME).name == "tiny-Q4_0.gguf"
     assert hub.downloads() == ["tiny-Q4_0.gguf"]
+
+
+@pytest.mark.parametrize("place", ["model-Q4_0.gguf", "Q4_0/model.gguf"])
+def test_a_gguf_file_gives_the_golden_logits(hub, place):
+    golden = read_file(FIXTURES / "gguf_e2b" / "golden-Q4_0.safetensors")
+    data = (FIXTURES / "gguf_e2b" / "model-Q4_0.gguf").read_bytes()
+    hub.files = {"README.md": b"# Tiny", place: data}
+    model = gemmule.load(NAME, activations="float32", kv="float32")
+    logits = model.logits(golden["input_ids"].astype(np.int32))[golden["rows"]]
+    assert np.abs(logits - golden["logits"]).max() <= LOGIT_BOUND
+    assert model.tokenizer is not None
+    assert gemmule.inspect(NAME).parameters >= model.info["parameters"]
+    (file,) = gemmule.verify(NAME).files
+    assert (file.name, file.bytes) == (place, len(data))
+    assert file.sha256 == file.expected_sha256 == hub.sha256(place)
+    with pytest.raises(gemmule.ResourceError, match="memory_limit"):
+        gemmule.load(NAME, memory_limit=gemmule.estimate(NAME).resident - 1)
+
+
+def test_a_split_gguf_model(hub, tmp_path):
+    first = make_gguf(tmp_path / "parts", parts=3)
+    hub.files = folder_files(first.parent)
+    model = gemmule.load(NAME)
+    assert sorted(hub.downloads()) == sorted(hub.files)
+    assert np.array_equal(logits(model), logits(gemmule.load(first)))
+    assert [file.name for file in gemmule.verify(NAME).files] == sorted(hub.files)
+
+
+def test_verify_reads_one_of_several_gguf_files(hub):
+    data = (FIXTURES / "gguf_dense" / "model-Q4_0.gguf").read_bytes()
+    hub.files = {"a-Q4_0.gguf": data, "b-Q4_0.gguf": data}
+    path = gemmule.pull(NAME, file="a-Q4_0.gguf")
+    gemmule.pull(NAME, file="b-Q4_0.gguf")
+    assert [file.name for file in gemmule.verify(f"{NAME}:a-Q4_0.gguf").files] == ["a-Q4_0.gguf"]
+    blob = path.resolve()
+    blob.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    report = gemmule.verify(f"{NAME}:a-Q4_0.gguf")
+    assert ("a-Q4_0.gguf", "wrong hash") in [(finding.where, finding.what) for finding in report.findings]
+    assert not report
 
 
 def test_a_repository_without_weights(hub):
