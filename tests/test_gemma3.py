@@ -1,6 +1,5 @@
 """Gemma 3's text models, which are read from GGUF: against the numpy reference, set to what that generation does."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,34 +8,11 @@ import pytest
 import gemmule
 from checkpoints import FULL, SLIDING, make_checkpoint
 from gemmule.reference import Reference
-from hostile_gguf import ARRAY, BOOL, F32, STRING, U32, Array, Gguf, Tensor
+from gguf_models import floats
+from hostile_gguf import ARRAY, BOOL, F32, STRING, U32, Array, Gguf
 
 IDS = np.random.default_rng(1).integers(3, 160, 40).astype(np.int32)
 LOGIT_BOUND = 2e-3
-
-NAMES = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "post_attention_layernorm": "post_attention_norm",
-    "pre_feedforward_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "post_feedforward_layernorm": "post_ffw_norm",
-}
-
-
-def name_in_gguf(name: str) -> str:
-    name = name.removeprefix("model.").removesuffix(".weight")
-    layer = re.fullmatch(r"layers\.(\d+)\.(.*)", name)
-    if layer:
-        return f"blk.{layer[1]}.{NAMES[layer[2]]}.weight"
-    return {"embed_tokens": "token_embd.weight", "norm": "output_norm.weight", "lm_head": "output.weight"}[name]
 
 
 def make(
@@ -69,7 +45,7 @@ def make(
         if name.endswith("layer_scalar"):
             reference.tensors[name] = np.ones_like(value)  # Gemma 3 has none
         else:
-            tensors.append(Tensor(name_in_gguf(name), list(value.shape[::-1]), 0, value.astype(np.float32).tobytes()))
+            tensors.append(floats(name.removeprefix("model."), value))
     c = reference.config
     said = {
         "context_length": (U32, 512),
@@ -95,6 +71,12 @@ def assert_logits(path, reference: Reference) -> None:
     assert model.info["model_type"] == "gemma3"
     assert model.info["unknown_tensors"] == model.info["leftover_tensors"] == []
     assert np.abs(model.logits(IDS) - reference.logits(IDS)).max() <= LOGIT_BOUND
+    found = gemmule.inspect(path)
+    assert (found.model_type, found.parameters) == ("gemma3", model.info["parameters"])
+    assert found.unknown == found.leftovers == ()
+    decoder = model._new_decoder()
+    decoder.prefill(IDS)
+    assert gemmule.estimate(path, len(IDS)).kv_cache == decoder.cache_bytes
 
 
 def every(period: int, layers: int) -> list[str]:
