@@ -68,6 +68,16 @@ def test_all(model, window, stride):
     assert found.bits_per_byte == pytest.approx(np.concatenate(expected).sum() / math.log(2) / text_bytes)
 
 
+def test_the_first_windows(model):
+    ids = model.tokenizer.encode(TEXT, parse_special=False)
+    first = nll(model, ids[:8], 5)
+    check(gemmule.perplexity(model, TEXT, window=8, windows=1), first)
+    check(gemmule.perplexity(model, TEXT, window=8, windows=2), np.concatenate([first, nll(model, [2, *ids[9:16]], 5)]))
+    assert gemmule.perplexity(model, TEXT, window=8, windows=999) == gemmule.perplexity(model, TEXT, window=8)
+    found = gemmule.perplexity(model, TEXT, window=8, score="all", stride=3, windows=2)
+    check(found, np.concatenate([nll(model, ids[:8], 1), nll(model, [2, *ids[4:11]], 5)]))
+
+
 def test_ids_are_used_as_they_are(model):
     ids = list(range(300, 332))
     check(gemmule.perplexity(model, ids, window=16), np.concatenate([nll(model, ids[:16], 9), nll(model, ids[16:], 9)]))
@@ -121,6 +131,7 @@ def test_without_tokenizer(tmp_path):
         ([2] * 600, {"window": 257}, "the context holds 256"),
         ([2] * 600, {"score": "first-half"}, "second-half"),
         ([2] * 600, {"stride": 4}, "stride"),
+        ([2] * 600, {"windows": 0}, "windows"),
         ([2] * 600, {"score": "all", "stride": 0}, "stride"),
         ([2] * 600, {"score": "all", "stride": 128}, "stride"),
         ([2] * 600 + [640], {}, "640 at position 600"),

@@ -144,6 +144,7 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help='text file in UTF-8; "-": from standard input')
     parser.add_argument("--window", type=int, default=512, metavar="N", help="tokens a pass sees (default: 512)")
     parser.add_argument("--score", choices=SCORES, default=SCORES[0], help=f"tokens to score (default: {SCORES[0]})")
+    parser.add_argument("--windows", type=int, metavar="N", help="only the first N windows of the text")
     parser.add_argument("--stride", type=int, metavar="N", help='with "all": tokens a window moves by')
 
 
@@ -239,6 +240,7 @@ def _protocol(arguments: argparse.Namespace) -> dict[str, Any]:
         "window": arguments.window,
         "score": arguments.score,
         "stride": arguments.stride,
+        "windows": arguments.windows,
         "progress": not arguments.quiet,
     }
 

@@ -77,6 +77,7 @@ def compare(
     window: int = 512,
     score: str = "second-half",
     stride: int | None = None,
+    windows: int | None = None,
     progress: bool = True,
 ) -> Divergence:
     """How far the model's predictions of a text are from the reference's, in one pass over the text.
@@ -85,8 +86,8 @@ def compare(
     other settings. A few rows of logits of each are held at a time.
 
     Args:
-        text, window, score, stride, progress: as for `perplexity`; the window must fit both contexts. Text is read by
-            the tokenizers of both, or by the one there is.
+        text, window, score, stride, windows, progress: as for `perplexity`; the window must fit both contexts. Text is
+            read by the tokenizers of both, or by the one there is.
 
     Raises:
         ArgumentError (a ValueError): as `perplexity` does, and where the models have vocabularies of different sizes,
@@ -102,11 +103,11 @@ def compare(
             expected=f"{reference.vocab_size} token ids",
             found=str(model.vocab_size),
         )
-    windows = cut(text, [model, reference], window=window, score=score, stride=stride)
+    cuts = cut(text, [model, reference], window=window, score=score, stride=stride, windows=windows)
     parts = []
-    with Progress(len(windows), "window", wanted=progress) as bar:
+    with Progress(len(cuts), "window", wanted=progress) as bar:
         total = count = 0.0
-        for ids, first in windows:
+        for ids, first in cuts:
             part = model._new_decoder().compare(reference._new_decoder(), ids, first)
             parts.append(part)
             total, count = total + float(part[2].sum()), count + len(part[2])
@@ -122,8 +123,8 @@ def compare(
         rms_dp=_rms(np.exp(-nll) - np.exp(-reference_nll)),
         mean_dnll=float(dnll.mean()),
         stderr_dnll=standard_error(dnll),
-        model=Perplexity.of(nll, windows.text_bytes),
-        reference=Perplexity.of(reference_nll, windows.text_bytes),
+        model=Perplexity.of(nll, cuts.text_bytes),
+        reference=Perplexity.of(reference_nll, cuts.text_bytes),
         tokens=len(kl),
     )
 

@@ -57,6 +57,7 @@ def perplexity(
     window: int = 512,
     score: str = "second-half",
     stride: int | None = None,
+    windows: int | None = None,
     progress: bool = True,
 ) -> Perplexity:
     """How well the model predicts a text.
@@ -71,6 +72,7 @@ def perplexity(
             tokens window // 2 + 1 ... window - 1 of each are scored; or "all": every token but the first is scored
             once, in windows moved by `stride`.
         stride: for "all" only, in 1 ... window - 1; None: window // 2.
+        windows: only the first so many, at least 1; None: all.
         progress: show a bar with the running value, where standard error is a terminal or a notebook.
 
     Raises:
@@ -79,16 +81,16 @@ def perplexity(
 
     Source: ggml-org/llama.cpp tools/perplexity, for the protocol "second-half".
     """
-    windows = cut(text, [model], window=window, score=score, stride=stride)
+    cuts = cut(text, [model], window=window, score=score, stride=stride, windows=windows)
     scored: list[NDArray[np.float64]] = []
-    with Progress(len(windows), "window", wanted=progress) as bar:
+    with Progress(len(cuts), "window", wanted=progress) as bar:
         total = count = 0.0
-        for ids, first in windows:
+        for ids, first in cuts:
             nll = -model._new_decoder().score(ids, first)
             scored.append(nll)
             total, count = total + float(nll.sum()), count + len(nll)
             bar.advance(1, f"perplexity {exp(total / count):.3f}")
-    return Perplexity.of(np.concatenate(scored), windows.text_bytes)
+    return Perplexity.of(np.concatenate(scored), cuts.text_bytes)
 
 
 def standard_error(values: NDArray[np.float64]) -> float:

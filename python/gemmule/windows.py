@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,13 @@ class Windows:
 
 
 def cut(
-    text: str | Path | TokenIds, models: Sequence[Model], *, window: int, score: str, stride: int | None
+    text: str | Path | TokenIds,
+    models: Sequence[Model],
+    *,
+    window: int,
+    score: str,
+    stride: int | None,
+    windows: int | None,
 ) -> Windows:
     """The windows of a text, for models that all see the same ids. Arguments and errors are those of `perplexity`;
     ArgumentError also where the models' tokenizers give different ids."""
@@ -63,6 +70,7 @@ def cut(
     if stride is not None and score != "all":
         raise ArgumentError(f'stride is {stride!r}, but windows move by it with score="all" only')
     step = window // 2 if stride is None else arguments.integer("stride", stride, least=1, most=window - 1)
+    most = None if windows is None else arguments.integer("windows", windows, least=1)
 
     ids, bos = _ids(text, models)
     if len(ids) < window:
@@ -72,7 +80,8 @@ def cut(
             expected=f"at least {window} tokens",
             found=str(len(ids)),
         )
-    spans = list(_second_halves(len(ids), window) if score == "second-half" else _sliding(len(ids), window, step))
+    spans = _second_halves(len(ids), window) if score == "second-half" else _sliding(len(ids), window, step)
+    spans = list(islice(spans, most))
     scored = np.concatenate([ids[first:end] for _, first, end in spans])
     return Windows(ids, bos, spans, _text_bytes(scored, models))
 
