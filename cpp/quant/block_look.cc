@@ -50,7 +50,7 @@ std::uint8_t Marks(const Block<kEncoding>& block) {
 void MarkBlocks(Encoding encoding, std::span<const std::byte> blocks, std::span<std::uint8_t> marks) {
   For(encoding, [&]<Encoding kEncoding>() {
     const auto* block = reinterpret_cast<const Block<kEncoding>*>(blocks.data());
-    for (std::uint8_t& each : marks) each = Marks(*block++);
+    for (std::size_t b = 0; b < marks.size(); ++b) marks[b] = Marks(block[b]);
   });
 }
 
@@ -59,9 +59,9 @@ std::vector<std::int64_t> CountCodes(Encoding encoding, std::span<const std::byt
     constexpr int kLowestCode = Block<kEncoding>::kLowest;
     std::vector<std::int64_t> counts(static_cast<std::size_t>(Block<kEncoding>::kHighest - kLowestCode + 1));
     const auto* block = reinterpret_cast<const Block<kEncoding>*>(blocks.data());
-    for (const auto* end = block + blocks.size() / sizeof *block; block != end; ++block) {
+    for (std::size_t b = 0; b < blocks.size() / BlockBytes(kEncoding); ++b) {
       for (std::size_t i = 0; i < BlockElements(kEncoding); ++i) {
-        ++counts[static_cast<std::size_t>(block->Code(i) - kLowestCode)];
+        ++counts[static_cast<std::size_t>(block[b].Code(i) - kLowestCode)];
       }
     }
     return counts;
