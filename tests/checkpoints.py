@@ -61,6 +61,17 @@ BITS = {
     r"layers\.\d+\.per_layer_projection$": 8,
 }
 
+# Arguments of `make_checkpoint` for E4B's structure in small: more key/value heads than one, no double width, and a
+# per-layer embedding of 2 bits.
+E4B_MOBILE = {
+    "bits": {r"embed_tokens_per_layer$": 2, r"mlp\.": 4},
+    "layer_types": ([SLIDING] * 2 + [FULL]) * 3,
+    "num_kv_shared_layers": 3,
+    "num_key_value_heads": 2,
+    "use_double_wide_mlp": False,
+    "tie_word_embeddings": False,
+}
+
 
 def make_checkpoint(
     folder: Path,
@@ -134,7 +145,7 @@ def make_checkpoint(
     if mobile:
         owners = shapes.first_shared
         mlp = {rf"layers\.({'|'.join(map(str, range(owners)))})\.mlp\.": 4}
-        rules = (bits or {}) | mlp | BITS
+        rules = (bits or {}) | mlp | BITS | (bits or {})  # the first place and the last word
         whole["quantization_config"] = {
             "quant_method": "gemma",
             "num_bits": 4,

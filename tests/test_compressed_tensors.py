@@ -10,7 +10,7 @@ import pytest
 
 import gemmule
 import hostile
-from checkpoints import calibrated, make_checkpoint, write_safetensors
+from checkpoints import E4B_MOBILE, calibrated, make_checkpoint, write_safetensors
 from compressed_folders import CONFIG, dequantized, repacked
 from gemmule.errors import FormatError, UnsupportedError
 from gemmule.reference import Reference, read_file
@@ -84,6 +84,17 @@ def test_mobile_variant_gives_the_same_bits(tmp_path, name, words_of_bytes):
     assert model.info["unknown_tensors"] == []
     assert ("u8" in model.info["encodings"]) == words_of_bytes
     assert np.array_equal(model.logits(case.ids), gemmule.load(case.folder, kv="float32").logits(case.ids))
+
+
+def test_mobile_variant_of_e4b(tmp_path):
+    """Its per-layer embedding has 2 bits, with a scale for each layer."""
+    source = make_checkpoint(tmp_path / "mobile", mobile=True, **E4B_MOBILE)
+    folder = repacked(source, tmp_path / "ct")
+    table = read_folder(folder)["model.language_model.embed_tokens_per_layer.weight_packed"]
+    assert table.shape == (160, 9 * 32 // 16)
+    ids = np.arange(3, 60, dtype=np.int32)
+    model, mobile = (gemmule.load(path, kv="float32") for path in (folder, source))
+    assert np.array_equal(model.logits(ids), mobile.logits(ids))
 
 
 def test_rows_that_end_inside_a_word(tmp_path):
