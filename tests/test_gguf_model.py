@@ -11,7 +11,7 @@ import gemmule
 import hostile_gguf
 from gemmule.reference import read_file
 from golden_cases import FIXTURES, read_case
-from hostile_gguf import ARRAY, BOOL, F32, I32, STRING, U16, U32, Array, Gguf, Tensor, tensor
+from hostile_gguf import ARRAY, BOOL, F32, I32, LIES, OTHER_BLOCKS, STRING, U16, U32, Array, Gguf, Tensor, tensor
 from test_golden import LOGIT_BOUND, assert_greedy
 
 DENSE = FIXTURES / "gguf_dense" / "model-F16.gguf"
@@ -498,7 +498,18 @@ def test_configs_that_lie(tmp_path, dense, changes, name, message):
 
 # Configs that gemmule does not run, likewise.
 CONFIGS_REFUSED = {
-    "another model": ({"general__architecture": (STRING, "llama")}, "general.architecture", '"llama"'),
+    name: ({"general__architecture": (STRING, name)}, "general.architecture", f'"{name}"')
+    for name in (
+        "llama",
+        "gemma",
+        "gemma2",
+        "gemma3n",
+        "gemma-embedding",
+        "qwen3",
+        "Gemma4",
+        "gemma4_unified",
+    )
+} | {
     "a projector": ({"general__architecture": (STRING, "clip")}, "general.architecture", '"clip"'),
     "a drafter": ({"general__architecture": (STRING, "gemma4-assistant")}, "general.architecture", "assistant"),
     "stretched positions": (
@@ -541,6 +552,77 @@ def test_missing_tensors(tmp_path, dense, name):
     with pytest.raises(gemmule.FormatError, match="no tensor of this name") as error:
         load(path)
     assert (error.value.file, error.value.tensor) == (str(path), name)
+
+
+# What is wrong with a tensor of the model: its name, what becomes of it, and what the message says.
+TENSOR_LIES = {
+    "a matrix on its side": ("blk.0.attn_q.weight", lambda t: replace(t, dims=t.dims[::-1]), "wrong kind"),
+    "a matrix in one row": ("blk.0.attn_q.weight", lambda t: replace(t, dims=[t.dims[0] * t.dims[1]]), "wrong kind"),
+    "a matrix in three dimensions": ("blk.0.ffn_up.weight", lambda t: replace(t, dims=[*t.dims, 1]), "wrong kind"),
+    "half a matrix": (
+        "blk.1.ffn_down.weight",
+        lambda t: replace(t, dims=[t.dims[0] // 2, t.dims[1]], data=t.data[: len(t.data) // 2]),
+        "wrong kind",
+    ),
+    "a matrix of integers": (
+        "blk.0.attn_k.weight",
+        lambda t: replace(t, type=24, data=t.data[: len(t.data) // 2]),
+        "floats or blocks.*I8",
+    ),
+    "a norm of blocks": (
+        "blk.0.attn_norm.weight",
+        lambda t: replace(t, type=8, data=bytes(68)),
+        "BF16, F16 or F32.*Q8_0",
+    ),
+    "a norm of another width": (
+        "output_norm.weight",
+        lambda t: replace(t, dims=[32], data=t.data[:128]),
+        r"\[64\].*\[32\]",
+    ),
+    "a norm in two dimensions": ("output_norm.weight", lambda t: replace(t, dims=[8, 8]), r"\[64\].*\[8, 8\]"),
+    "two scales of a layer": (
+        "blk.0.layer_output_scale.weight",
+        lambda t: replace(t, dims=[2], data=t.data * 2),
+        "one BF16, F16 or F32 value",
+    ),
+    "a scale that is no number": (
+        "blk.0.layer_output_scale.weight",
+        lambda t: replace(t, data=np.float32("nan").tobytes()),
+        "not a finite number",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "change", "message"), TENSOR_LIES.values(), ids=TENSOR_LIES.keys())
+def test_tensors_that_lie(tmp_path, dense, name, change, message):
+    tensors = [change(t) if t.name == name else t for t in dense.tensors]
+    path = replace(dense, tensors=tensors).write(tmp_path / "lie.gguf")
+    with pytest.raises(gemmule.FormatError, match=message) as error:
+        load(path)
+    assert (error.value.file, error.value.tensor) == (str(path), name)
+    assert error.value.expected
+    assert error.value.found
+
+
+@pytest.mark.parametrize(("number", "kind"), OTHER_BLOCKS.items(), ids=OTHER_BLOCKS.values())
+def test_types_of_blocks_that_are_not_read(tmp_path, dense, number, kind):
+    tensors = [replace(t, type=number) if t.name == "blk.1.attn_q.weight" else t for t in dense.tensors]
+    path = replace(dense, tensors=tensors).write(tmp_path / "a.gguf")
+    with pytest.raises(gemmule.UnsupportedError, match=kind) as error:
+        load(path)
+    assert (error.value.file, error.value.tensor) == (str(path), "blk.1.attn_q.weight")
+    assert "Q4_0" in error.value.remedy
+
+
+@pytest.mark.parametrize(("file", "message"), [(lie[0], lie[2]) for lie in LIES.values()], ids=LIES.keys())
+def test_lies_are_found_by_load(tmp_path, dense, file, message):
+    """As the reader finds them (test_gguf.py), in a file alone and in a second part."""
+    path = file.write(tmp_path / "lie.gguf")
+    parts = write_parts(tmp_path, [split(dense, 2)[0], file])
+    for given, blamed in ((path, path), (parts[0], parts[1])):
+        with pytest.raises(gemmule.FormatError, match=message) as error:
+            gemmule.load(given)
+        assert error.value.file == str(blamed)
 
 
 def test_joint_queries_keys_and_values(tmp_path, dense):

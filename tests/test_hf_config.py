@@ -271,10 +271,15 @@ UNSUPPORTED = {
         },
         '"yarn"',
     ),
-    "another model": ("root", {"model_type": "gemma3"}, '"gemma3"'),
-    "a drafter": ("root", {"model_type": "gemma4_assistant"}, '"gemma4_assistant"'),
-    "bitsandbytes": ("root", {"quantization_config": {"quant_method": "bitsandbytes"}}, "bitsandbytes"),
     "gptq in the text config": ("text", {"quantization_config": {"quant_method": "gptq"}}, "gptq"),
+}
+UNSUPPORTED |= {
+    name: ("root", {"model_type": name}, f'"{name}"')
+    for name in ("llama", "gemma2", "gemma3", "gemma3n", "gemma4_assistant", "Gemma4")
+}
+UNSUPPORTED |= {
+    name: ("root", {"quantization_config": {"quant_method": name}}, f'"{name}"')
+    for name in ("awq", "gptq", "bitsandbytes", "fp8", "fbgemm_fp8", "mxfp4", "hqq", "quanto", "torchao", "modelopt")
 }
 
 

@@ -6,6 +6,7 @@
 #include "engine/gguf_text.h"
 #include "formats/checkpoint_files.h"
 #include "formats/gguf_files.h"
+#include "formats/stand_in.h"
 #include "kernels/attend.h"
 #include "model/forward.h"
 #include "quant/block_look.h"
@@ -93,6 +94,8 @@ Encoding EncodingNamed(const std::string& name) {
 
 void BindFiles(py::module_& module) {
   module.def("tensors", &Tensors, py::arg("folder"));
+  module.def(
+      "refuse_stand_in", [](const std::string& path) { RefuseStandIn(MappedFile::Open(path)); }, py::arg("path"));
   py::class_<GgufHeaders>(module, "GgufHeaders")
       .def(py::init<const std::string&>(), py::arg("path"), py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("files", &Paths)

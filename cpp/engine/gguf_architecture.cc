@@ -103,9 +103,10 @@ const GgufArchitecture& FindArchitecture(const GgufMetadata& metadata) {
   const auto known = std::find_if(std::begin(kArchitectures), std::end(kArchitectures),
                                   [&](const GgufArchitecture& architecture) { return architecture.name == name; });
   if (known != std::end(kArchitectures)) return *known;
-  const std::string remedy = name == "clip"               ? "This is a projector of images. Load the model's own file."
-                             : name == "gemma4-assistant" ? "This is a drafter. Load the model's own file."
-                                                          : "gemmule runs the text models of Gemma 4 and Gemma 3.";
+  const std::string remedy = name == "clip" ? "This is a projector of images. Load the model's own file."
+                             : name == "gemma4-assistant"
+                                 ? "This is a drafter. Load the model's own file."
+                                 : "gemmule runs Gemma 4 and Gemma 3 alone; llama.cpp runs this file.";
   Refuse(value, "this architecture is not supported", remedy, "\"gemma4\" or \"gemma3\"", Quoted(name));
 }
 

@@ -22,6 +22,9 @@ def tensors(folder: str) -> list[tuple[str, str, tuple[int, ...], int, int, str]
     """What lies in a checkpoint's files, sorted by name: name, dtype as the file spells it, shape, offset in bytes from
     the file's start, size in bytes, path of the file. Headers are checked; no weight is read."""
 
+def refuse_stand_in(path: str) -> None:
+    """Raises FormatError where the file is a Git LFS pointer or an HTML page, or empty."""
+
 @final
 class GgufHeaders:
     """What the headers of a GGUF model say, those of all its parts. Errors are those of `Model.load`."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import arguments
+from . import _core, arguments
 from .errors import ArgumentError, FormatError, MissingFileError, ResourceError, UnsupportedError
 
 DEMO = "fairy"
@@ -104,6 +104,7 @@ def read_json(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ResourceError(f"{file}: {error.strerror}", remedy="Make the file readable.", file=str(file)) from None
     except (ValueError, RecursionError) as error:
+        _core.refuse_stand_in(str(file))
         raise FormatError(f"{file}: not JSON: {error}", remedy=_AGAIN, file=str(file), expected="JSON") from None
     if not isinstance(value, dict):
         found = type(value).__name__

@@ -12,7 +12,7 @@ from typing import Any
 
 import minijinja
 
-from . import template_worker
+from . import _core, template_worker
 from .checkpoint import read_json
 from .errors import ArgumentError, FormatError
 
@@ -46,11 +46,13 @@ class ChatTemplate:
         file = folder / "chat_template.jinja"
         if file.is_file():
             try:
-                return cls(file.read_text(encoding="utf-8"), file, trusted)
+                text = file.read_text(encoding="utf-8")
             except UnicodeDecodeError as error:
                 raise FormatError(
                     f"{file}: not UTF-8 at byte {error.start}", file=str(file), offset=error.start, expected="UTF-8"
                 ) from None
+            _core.refuse_stand_in(str(file))
+            return cls(text, file, trusted)
         for file in (folder / "tokenizer_config.json", folder / "chat_template.json"):
             source = _default(read_json(file).get("chat_template"), file)
             if source is not None:
