@@ -1,4 +1,4 @@
-"""compressed-tensors folders in plain numpy: mobile ones rewritten in that format, and any of them as floats."""
+"""compressed-tensors folders in plain numpy: from mobile and from float ones, and any of them as floats."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from checkpoints import write_safetensors
-from gemmule.reference.operations import decode, unpack_codes
-from gemmule.reference.safetensors import read_folder
+from gemmule.reference.operations import decode, pack_codes, unpack_codes
+from gemmule.reference.safetensors import bf16_to_f32, f32_to_bf16, read_folder
 
 CONFIG = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
 
@@ -33,6 +33,23 @@ def repacked(source: Path, target: Path, scale_dtype: str = "F32", *, words_of_b
             tensors[key] = (value.view(np.uint32) >> 16).astype(np.uint16)
         else:
             tensors[key] = value
+    return _write(source, target, tensors, {"quantization_config": CONFIG})
+
+
+def grouped(source: Path, target: Path, *leave: str) -> Path:
+    """A float checkpoint as W4A16 in groups of 32: all linear modules of layers whose names have no part of `leave`."""
+    tensors = {}
+    for key, value in read_folder(source).items():
+        module, _, what = key.rpartition(".")
+        if what != "weight" or value.ndim != 2 or ".layers." not in key or any(part in key for part in leave):
+            tensors[key] = f32_to_bf16(value)
+            continue
+        groups = value.reshape(len(value), -1, 32)
+        scale = f32_to_bf16(np.abs(groups).max(axis=2) / 7.5)
+        codes = np.clip(np.rint(groups / bf16_to_f32(scale)[..., None]), -8, 7).astype(np.int8)
+        tensors[module + ".weight_packed"] = words(pack_codes(codes.reshape(value.shape), 4))
+        tensors[module + ".weight_scale"] = scale
+        tensors[module + ".weight_shape"] = np.array(value.shape)
     return _write(source, target, tensors, {"quantization_config": CONFIG})
 
 

@@ -11,7 +11,7 @@ import pytest
 import gemmule
 import hostile
 from checkpoints import E4B_MOBILE, calibrated, make_checkpoint, write_safetensors
-from compressed_folders import CONFIG, dequantized, repacked
+from compressed_folders import CONFIG, dequantized, grouped, repacked
 from gemmule.errors import FormatError, UnsupportedError
 from gemmule.reference import Reference, read_file
 from gemmule.reference.safetensors import read_folder
@@ -39,6 +39,17 @@ def test_groups_of_32_by_integers():
     assert model.info["activations"] == "int8"
     distance = np.abs(model.logits(case.ids) - case.golden["logits_exact_f32"]).mean(axis=1)
     assert 0 < np.median(distance) <= 0.25
+
+
+@pytest.mark.parametrize("name", ["e2b", "e4b", "dense", "moe"])
+def test_groups_of_32_of_every_structure(tmp_path, name):
+    """Against the reference on the same codes and scales. Experts, and what routes to them, stay as they are."""
+    case = read_case(name)
+    folder = grouped(case.folder, tmp_path / "ct", "router")
+    reference = Reference(dequantized(folder, tmp_path / "plain"))
+    model = gemmule.load(folder, activations="float32", kv="float32")
+    assert model.info["encodings"]["g4"] > 30
+    assert np.abs(model.logits(case.ids) - reference.logits(case.ids)).max() <= LOGIT_BOUND
 
 
 @pytest.mark.parametrize("activations", ["auto", "float32"])

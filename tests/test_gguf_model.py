@@ -10,6 +10,7 @@ import pytest
 import gemmule
 import hostile_gguf
 from gemmule.reference import read_file
+from gguf_folders import as_gguf
 from golden_cases import FIXTURES, read_case
 from hostile_gguf import ARRAY, BOOL, F32, I32, LIES, OTHER_BLOCKS, STRING, U16, U32, Array, Gguf, Tensor, tensor
 from test_golden import LOGIT_BOUND, assert_greedy
@@ -79,6 +80,15 @@ def test_the_same_weights_in_safetensors_give_the_same_bits():
     case = read_case("dense")
     got = load(FIXTURES / "gguf_dense" / "model-BF16.gguf").logits(case.ids)
     assert np.array_equal(got, load(case.folder).logits(case.ids))
+
+
+def test_every_structure(tmp_path, float_case):
+    """E2B, E4B, one with other owners of keys, 12B and 31B, 26B-A4B: the bits that their folders give."""
+    got = load(as_gguf(float_case.folder).write(tmp_path / "a.gguf"))
+    folder = load(float_case.folder)
+    assert got.info["parameters"] == folder.info["parameters"]
+    assert got.info["unknown_tensors"] == []
+    assert np.array_equal(got.logits(float_case.ids), folder.logits(float_case.ids))
 
 
 def test_what_was_loaded(dense):
