@@ -24,6 +24,7 @@ compressors = pytest.importorskip("compressed_tensors.compressors", reason=WHY)
 parameters = pytest.importorskip("compressed_tensors.quantization.utils", reason=WHY)
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the packages
+torch.set_num_threads(1)  # the models are tiny
 
 INT8 = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "tensor", "dynamic": False}
 

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason=WHY)
 transformers = pytest.importorskip("transformers", reason=WHY)
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the packages
+torch.set_num_threads(1)  # the models are tiny
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 
