@@ -186,7 +186,7 @@ RopeParameters ReadRope(const JsonCursor& rope) {
   if (!type) type = rope.Find("type");  // the key's older name
   const std::string name = type ? type->String() : "default";
   if (name == "default") return parameters;  // the other keys mean nothing to this type
-  if (name != "proportional") {
+  if (type && name != "proportional") {
     type->Refuse("this kind of rotary positions is not run",
                  "Use a checkpoint as published, without context stretching.", "\"default\" or \"proportional\"");
   }

@@ -61,7 +61,7 @@ void HfTensors::AddScales(Stored& stored, const std::string& name, std::size_t r
       tensor.shape.size() == 2 && tensor.shape[0] == rows && tensor.shape[1] != 0 && cols % tensor.shape[1] == 0;
   // The mobile format has float32 scales and nothing else; compressed-tensors writes what the model is saved in.
   const bool allowed = packing_ == Packing::kMobile ? tensor.dtype == DType::kF32 : encoding.has_value();
-  if (!allowed || !fits) {
+  if (!encoding || !allowed || !fits) {
     WrongShape(tensor, "F32 [" + std::to_string(rows) + ", S] with S a divisor of " + std::to_string(cols));
   }
   const std::size_t columns = tensor.shape[1];
