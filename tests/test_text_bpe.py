@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
+from gemmule._core.testing import text_hash
 
 import gemmule
 from fakes import TOKENIZER
@@ -162,6 +163,15 @@ def test_repeats_take_no_longer_than_text(pair, unit):
     count = 62_500 // len(unit.encode())
     assert seconds(16 * count) < 64 * seconds(count) + 0.1
     pair.encode(unit * 1000)
+
+
+def test_nobody_can_choose_texts_that_collide():
+    """Each text's hash depends on the seed, and so does which texts share one."""
+    texts = ["abcdefghijklmnopqrstuvwxyz"[:size] for size in range(27)]
+    assert all(text_hash(text, 1) != text_hash(text, 2) for text in texts)
+    words = [f"{number:08}" for number in range(1000)]
+    low = [{word for word in words if text_hash(word, seed) % 16 == text_hash(words[0], seed) % 16} for seed in (1, 2)]
+    assert len(low[0] & low[1]) < len(low[0]) / 2
 
 
 def test_pieces(pair):

@@ -84,6 +84,9 @@ void BindTokenizer(py::module_& module, py::module_& testing) {
           "visible_bytes",
           [](const Tokenizer& tokenizer, const Tokens& ids) { return tokenizer.VisibleBytes(Ids(ids)); },
           py::arg("ids").noconvert());
+  testing.def(
+      "text_hash", [](std::string_view text, std::uint64_t seed) { return Hash(text, seed); }, py::arg("text"),
+      py::arg("seed"));
   testing.def("tokenizer", &FromArrays, py::kw_only(), py::arg("model"), py::arg("tokens"), py::arg("scores"),
               py::arg("token_types"), py::arg("merges"), py::arg("add_space_prefix") = false);
 }

@@ -23,18 +23,28 @@ inline std::uint32_t Hash(std::uint64_t number, std::uint64_t seed) {
   return static_cast<std::uint32_t>(Mix(number ^ seed, 0x9E3779B97F4A7C15));
 }
 
-inline std::uint32_t Hash(std::string_view text, std::uint64_t seed) {
-  std::uint64_t hash = seed ^ text.size();
-  while (true) {
-    std::uint64_t word = 0;
-    if (text.size() <= sizeof(word)) {
-      std::memcpy(&word, text.data(), text.size());
-      return Hash(hash ^ word, seed);
-    }
-    std::memcpy(&word, text.data(), sizeof(word));
-    hash = Mix(hash ^ word, 0xD6E8FEB86659FD93);
-    text.remove_prefix(sizeof(word));
+// The bytes of a text of at most 8 as a number, which differs from those of other texts of the same size.
+inline std::uint64_t ShortText(std::string_view text) {
+  if (text.size() >= 4) {  // first four and last four, which may be partly the same
+    std::uint32_t first = 0, last = 0;
+    std::memcpy(&first, text.data(), sizeof(first));
+    std::memcpy(&last, text.data() + text.size() - sizeof(last), sizeof(last));
+    return std::uint64_t{first} << 32 | last;
   }
+  std::uint64_t number = 0;
+  for (const char byte : text) number = number << 8 | static_cast<unsigned char>(byte);
+  return number;
+}
+
+// The seed goes into every step, so that who does not know it cannot choose texts that collide.
+inline std::uint32_t Hash(std::string_view text, std::uint64_t seed) {
+  std::uint64_t hash = text.size();
+  for (; text.size() > 8; text.remove_prefix(8)) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, text.data(), sizeof(word));
+    hash = Mix(hash ^ word ^ seed, 0xD6E8FEB86659FD93);
+  }
+  return Hash(hash ^ ShortText(text), seed);
 }
 
 // Open addressing, at most half full. 8 bytes a slot, 16 to 32 an element.

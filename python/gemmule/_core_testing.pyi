@@ -73,6 +73,9 @@ def parse_json(text: bytes) -> Any:
 def safetensors(path: str) -> list[tuple[str, str, tuple[int, ...], int]]:
     """(name, dtype, shape, byte length) of each tensor of one file, in the file's order."""
 
+def text_hash(text: str, seed: int) -> int:
+    """Of the vocabulary's table; 32 bits."""
+
 def tokenizer(
     *,
     model: str,
