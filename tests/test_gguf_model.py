@@ -12,7 +12,25 @@ import hostile_gguf
 from gemmule.reference import read_file
 from gguf_folders import as_gguf
 from golden_cases import FIXTURES, read_case
-from hostile_gguf import ARRAY, BOOL, F32, I32, LIES, OTHER_BLOCKS, STRING, U16, U32, Array, Gguf, Tensor, tensor
+from hostile_gguf import (
+    ARRAY,
+    BOOL,
+    F32,
+    F64,
+    I8,
+    I32,
+    I64,
+    LIES,
+    OTHER_BLOCKS,
+    STRING,
+    U16,
+    U32,
+    U64,
+    Array,
+    Gguf,
+    Tensor,
+    tensor,
+)
 from test_golden import LOGIT_BOUND, assert_greedy
 
 DENSE = FIXTURES / "gguf_dense" / "model-F16.gguf"
@@ -692,6 +710,44 @@ def test_text_needs_a_tokenizer(tmp_path, dense):
     assert model.tokenizer is None
     with pytest.raises(gemmule.UnsupportedError, match="token ids only"):
         model.generate("Once")
+
+
+@pytest.mark.parametrize("kind", [I8, U32, I64, U64])
+def test_token_types_of_any_integer_type(tmp_path, dense, kind):
+    types = dense.keys["tokenizer.ggml.token_type"][1].items
+    path = dense.with_keys(tokenizer__ggml__token_type=(ARRAY, Array(kind, types))).write(tmp_path / "a.gguf")
+    tokenizer = load(path).tokenizer
+    for id in range(tokenizer.vocab_size):
+        assert tokenizer.has_text(id) == load(DENSE).tokenizer.has_text(id)
+
+
+@pytest.mark.parametrize(
+    ("types", "found"),
+    [
+        (Array(STRING, ["1"] * 640), "array of 640 string"),
+        (Array(F32, [1.0] * 640), "f32"),
+        (Array(U64, [1] * 639 + [2**63]), "9223372036854775808"),
+        (Array(U64, [1] * 639 + [2**32 + 1]), "4294967297"),
+        (Array(I32, []), "0"),
+    ],
+)
+def test_token_types_that_lie(tmp_path, dense, types, found):
+    path = dense.with_keys(tokenizer__ggml__token_type=(ARRAY, types)).write(tmp_path / "lie.gguf")
+    with pytest.raises(gemmule.FormatError, match="token_type") as error:
+        _ = load(path).tokenizer
+    assert found in error.value.found
+
+
+@pytest.mark.parametrize("kind", [F32, F64])
+def test_scores_of_any_float_type(tmp_path, dense, kind):
+    """Merges by score: "he" comes before "th"."""
+    tokens = dense.keys["tokenizer.ggml.tokens"][1].items
+    scores = [{"he": -1.0, "th": -2.0}.get(token, -3.0) for token in tokens]
+    path = dense.with_keys(
+        tokenizer__ggml__model=(STRING, "llama"), tokenizer__ggml__scores=(ARRAY, Array(kind, scores))
+    ).write(tmp_path / "a.gguf")
+    ids = load(path).tokenizer.encode("the", add_special_tokens=False)
+    assert [tokens[id] for id in ids] == ["t", "he"]
 
 
 def test_text_from_the_metadata():

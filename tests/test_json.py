@@ -47,6 +47,16 @@ def test_reads_what_python_reads(text):
     assert repr(got) == repr(want)  # types and the order of keys count too
 
 
+@pytest.mark.parametrize("place", range(20))
+def test_indentation_is_spaces_alone(place):
+    """Of any length; what looks like a space and is none ends it."""
+    spaces = b"\n" + b" " * 20
+    assert parse_json(b"[" + spaces[: place + 1] + b"1]") == [1]
+    for byte in b"\0\x1f\x21\xa0\x0b":
+        with pytest.raises(FormatError, match=f"byte {place + 2}"):
+            parse_json(b"[" + spaces[: place + 1] + bytes([byte]) + spaces + b"1]")
+
+
 def test_integers_beyond_int64_become_floats():
     got = parse_json(b"[9223372036854775808, -9223372036854775809]")
     assert got == [2.0**63, -(2.0**63)]

@@ -152,6 +152,7 @@ def test_types_of_gemma_s_own_tokens():
         ({"scores": [0.0] * 263 + [math.nan]}, gemmule.FormatError, r"scores\[263\]"),
         ({"token_types": [1] * 265}, gemmule.FormatError, "token_type.*expected 264.*found 265"),
         ({"token_types": [1] * 263 + [9]}, gemmule.FormatError, r"token_type\[263\].*found 9"),
+        ({"token_types": [1] * 263 + [2**32 + 1]}, gemmule.FormatError, r"token_type\[263\].*found 4294967297"),
         ({"model": "gemma4", "merges": [b"ab"]}, gemmule.FormatError, r"merges\[0\]"),
         ({"model": "gemma4", "merges": [b""]}, gemmule.FormatError, r"merges\[0\]"),
         ({"model": "gemma4", "merges": [b"a b", b"a z"]}, gemmule.FormatError, 'merge 1.*found "z"'),

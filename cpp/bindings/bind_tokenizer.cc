@@ -40,7 +40,7 @@ py::list Split(const Tokenizer& tokenizer, const py::bytes& text) {
 std::vector<std::string_view> Views(const std::vector<py::bytes>& texts) { return {texts.begin(), texts.end()}; }
 
 Tokenizer FromArrays(const std::string& model, const std::vector<py::bytes>& tokens, const std::vector<float>& scores,
-                     const std::vector<std::int32_t>& token_types, const std::vector<py::bytes>& merges,
+                     const std::vector<std::int64_t>& token_types, const std::vector<py::bytes>& merges,
                      bool add_space_prefix) {
   const std::vector<std::string_view> texts = Views(tokens), pairs = Views(merges);
   return MakeTokenizer({"metadata", model, texts, scores, token_types, pairs, add_space_prefix});

@@ -19,17 +19,11 @@ std::optional<Tokenizer> ReadGgufTokenizer(const GgufMetadata& metadata) {
   const bool by_score = model == "llama";
   const std::vector<std::string_view> texts = tokens->Strings();
 
-  std::vector<std::int32_t> types;
-  const GgufValue& type_values = metadata.At("tokenizer.ggml.token_type");
-  for (std::size_t i = 0; i < type_values.size(); ++i) {
-    types.push_back(static_cast<std::int32_t>(type_values.Child(i).Int()));
-  }
+  const std::vector<std::int64_t> types = metadata.At("tokenizer.ggml.token_type").Ints();
   std::vector<float> scores;
   if (by_score) {
-    const GgufValue& score_values = metadata.At("tokenizer.ggml.scores");
-    for (std::size_t i = 0; i < score_values.size(); ++i) {
-      scores.push_back(static_cast<float>(score_values.Child(i).Number()));
-    }
+    const std::vector<double> numbers = metadata.At("tokenizer.ggml.scores").Numbers();
+    scores.assign(numbers.begin(), numbers.end());
   }
   std::vector<std::string_view> merges;
   if (!by_score) merges = metadata.At(kMerges).Strings();

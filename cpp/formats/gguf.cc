@@ -503,6 +503,23 @@ GgufValue GgufValue::Child(std::size_t index) const {
                    bytes_.subspan(index * bytes, bytes));
 }
 
+// One child takes the place of all: to name each of a vocabulary would take longer than all else that is done with it.
+template <class T>
+std::vector<T> GgufValue::Children(T (GgufValue::*value)() const) const {
+  std::vector<T> values(size());
+  if (values.empty()) return values;
+  GgufValue child = Child(0);
+  child.key_ = key_;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    child.bytes_ = bytes_.subspan(i * child.bytes_.size(), child.bytes_.size());
+    values[i] = (child.*value)();
+  }
+  return values;
+}
+
+std::vector<std::int64_t> GgufValue::Ints() const { return Children(&GgufValue::Int); }
+std::vector<double> GgufValue::Numbers() const { return Children(&GgufValue::Number); }
+
 std::vector<std::string_view> GgufValue::Strings() const {
   if (!is_array_ || type_ != GgufType::kString) {
     Fail("a value of the wrong type", "an array of strings", TypeName());

@@ -52,6 +52,9 @@ class GgufValue {
 
   // Of an array of numbers or flags.
   GgufValue Child(std::size_t index) const;
+  // Of a long array of numbers: each child's Int or Number. Messages have the array's key and the child's offset.
+  std::vector<std::int64_t> Ints() const;
+  std::vector<double> Numbers() const;
   // Of an array of strings.
   std::vector<std::string_view> Strings() const;
 
@@ -67,6 +70,8 @@ class GgufValue {
 
  private:
   bool IsOne(GgufType type) const { return !is_array_ && type_ == type; }
+  template <class T>
+  std::vector<T> Children(T (GgufValue::*value)() const) const;
 
   const MappedFile* file_;
   std::string key_;

@@ -1,6 +1,7 @@
 #include "formats/json_reader.h"
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cmath>
 #include <cstring>
@@ -186,13 +187,16 @@ void JsonReader::Digits() {
   while (IsDigit(Peek())) ++at_;
 }
 
-// Files written for people are mostly indentation: eight spaces are taken at once.
+// Files written for people are mostly indentation: up to eight spaces are taken at once.
 void JsonReader::SkipSpace() {
   while (true) {
     const char c = Peek();
     if (c != ' ' && c != '\n' && c != '\t' && c != '\r') return;
     ++at_;
-    while (text_.size() - at_ >= 8 && std::memcmp(text_.data() + at_, "        ", 8) == 0) at_ += 8;
+    if (text_.size() - at_ < 8) continue;
+    std::uint64_t next = 0;
+    std::memcpy(&next, text_.data() + at_, 8);
+    at_ += static_cast<std::size_t>(std::countr_zero(next ^ 0x2020202020202020)) / 8;
   }
 }
 

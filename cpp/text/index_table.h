@@ -1,6 +1,8 @@
 // A hash table of indices: from hashes to places in an array that somebody else keeps.
 #pragma once
 
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -55,49 +57,64 @@ class IndexTable {
   // The index under `hash` for which same(index) holds, kNone where there is none.
   template <class Same>
   std::uint32_t Find(std::uint32_t hash, const Same& same) const {
-    for (std::size_t at = hash & mask_;; at = (at + 1) & mask_) {
-      const Slot& slot = slots_[at];
-      if (slot.index == kNone) return kNone;
-      if (slot.hash == hash && same(slot.index)) return slot.index;
-    }
+    return slots_[SlotOf(hash, same)].index;
   }
 
-  // The first index that Find would look at.
-  std::uint32_t First(std::uint32_t hash) const { return slots_[hash & mask_].index; }
-  // Asks for the memory that First reads.
+  // The first index under `hash`, kNone where there is none: what Find looks at first.
+  std::uint32_t FindFirst(std::uint32_t hash) const {
+    return Find(hash, [](std::uint32_t) { return true; });
+  }
+  // Asks for the memory that Find reads.
   void Prefetch(std::uint32_t hash) const { __builtin_prefetch(&slots_[hash & mask_]); }
 
-  // Puts `index`, less than kNone, under `hash`, and returns kNone; changes nothing, and returns that index, where
-  // same(index) holds for one that is there.
-  template <class Same>
-  std::uint32_t Insert(std::uint32_t hash, std::uint32_t index, const Same& same) {
-    if ((size_ + 1) * 2 > slots_.size()) Grow();
-    for (std::size_t at = hash & mask_;; at = (at + 1) & mask_) {
-      Slot& slot = slots_[at];
-      if (slot.index == kNone) {
-        slot = {hash, index};
-        ++size_;
-        return kNone;
-      }
-      if (slot.hash == hash && same(slot.index)) return slot.index;
+  // Puts indices, a range of numbers less than kNone, under hash_of(index), in this order. Stops at the first one for
+  // which same(other, index) holds with another that is there, and returns it; kNone where there is none.
+  template <class Indices, class HashOf, class Same>
+  std::uint32_t Insert(const Indices& indices, const HashOf& hash_of, const Same& same) {
+    Reserve(size_ + indices.size());
+    std::array<std::uint32_t, kAhead> hashes;  // of the next indices
+    const auto prepare = [&](std::size_t i) {
+      if (i >= indices.size()) return;
+      hashes[i % kAhead] = hash_of(indices[i]);
+      Prefetch(hashes[i % kAhead]);
+    };
+    for (std::size_t i = 0; i < kAhead; ++i) prepare(i);
+    for (std::size_t i = 0; i < indices.size(); ++i) {
+      const std::uint32_t hash = hashes[i % kAhead], index = indices[i];
+      prepare(i + kAhead);
+      Slot& slot = slots_[SlotOf(hash, [&](std::uint32_t other) { return same(other, index); })];
+      if (slot.index != kNone) return index;
+      slot = {hash, index};
+      ++size_;
     }
+    return kNone;
   }
 
  private:
+  // Indices whose slots are asked for before they are needed: a table of a million slots does not fit the cache.
+  static constexpr std::size_t kAhead = 32;
+
   struct Slot {
     std::uint32_t hash = 0;
     std::uint32_t index = kNone;
   };
 
-  void Grow() {
-    std::vector<Slot> old(slots_.size() * 2);
+  // The slot of an index under `hash` for which same(index) holds, or the empty one where it would stand.
+  template <class Same>
+  std::size_t SlotOf(std::uint32_t hash, const Same& same) const {
+    for (std::size_t at = hash & mask_;; at = (at + 1) & mask_) {
+      const Slot& slot = slots_[at];
+      if (slot.index == kNone || (slot.hash == hash && same(slot.index))) return at;
+    }
+  }
+
+  void Reserve(std::size_t count) {
+    if (count * 2 <= slots_.size()) return;
+    std::vector<Slot> old(std::bit_ceil(count * 2));
     old.swap(slots_);
     mask_ = slots_.size() - 1;
     for (const Slot& slot : old) {
-      if (slot.index == kNone) continue;
-      std::size_t at = slot.hash & mask_;
-      while (slots_[at].index != kNone) at = (at + 1) & mask_;
-      slots_[at] = slot;
+      if (slot.index != kNone) slots_[SlotOf(slot.hash, [](std::uint32_t) { return false; })] = slot;
     }
   }
 

@@ -1,22 +1,23 @@
 #include "text/merges.h"
 
+#include <ranges>
+#include <string>
+
 #include "base/error.h"
 #include "formats/json.h"
 
 namespace gemmule {
 
-void RankedMerges::Add(const Pair& pair, const Vocabulary& vocabulary) {
-  const auto where = [&] {
-    return Where{.file = vocabulary.file(),
-                 .tensor = "merge " + Quoted(vocabulary.Text(pair.left)) + " " + Quoted(vocabulary.Text(pair.right))};
-  };
-  if (vocabulary.Kind(pair.left) == TokenKind::kByte || vocabulary.Kind(pair.right) == TokenKind::kByte) {
-    throw UnsupportedError("a merge of byte tokens", "Use the tokenizer published with a Gemma checkpoint.", where());
-  }
-  const auto rank = static_cast<std::uint32_t>(merges_.size());
-  const std::uint32_t twin = table_.Insert(HashOf(pair.left, pair.right), rank, Is(pair.left, pair.right));
-  if (twin != IndexTable::kNone) throw FormatError("a merge stands twice", where());
-  merges_.push_back(pair);
+RankedMerges::RankedMerges(std::vector<Pair> merges, const Vocabulary& vocabulary) : merges_(std::move(merges)) {
+  const std::uint32_t second = table_.Insert(
+      std::views::iota(std::uint32_t{0}, static_cast<std::uint32_t>(merges_.size())),
+      [&](std::uint32_t i) { return HashOf(merges_[i].left, merges_[i].right); },
+      [&](std::uint32_t i, std::uint32_t j) { return Is(merges_[j].left, merges_[j].right)(i); });
+  if (second == IndexTable::kNone) return;
+  const auto text = [&](TokenId id) { return Quoted(vocabulary.Text(id)); };
+  throw FormatError(
+      "a merge stands twice",
+      {.file = vocabulary.file(), .tensor = "merge " + text(merges_[second].left) + " " + text(merges_[second].right)});
 }
 
 }  // namespace gemmule

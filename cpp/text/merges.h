@@ -29,10 +29,9 @@ class RankedMerges {
     TokenId left, right, result;
   };
 
-  // Throws FormatError where the pair is already there, UnsupportedError for a byte token: those are made last.
-  void Add(const Pair& pair, const Vocabulary& vocabulary);
-  // Asks for the memory that Add will need.
-  void Prefetch(TokenId left, TokenId right) const { table_.Prefetch(HashOf(left, right)); }
+  RankedMerges() = default;
+  // `merges` are those of `vocabulary`, by rank. Throws FormatError where one stands twice.
+  RankedMerges(std::vector<Pair> merges, const Vocabulary& vocabulary);
 
   std::optional<Merge> Of(const Vocabulary&, const Part& left, const Part& right) const {
     if (left.id == kNoToken || right.id == kNoToken) return std::nullopt;

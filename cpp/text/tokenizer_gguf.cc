@@ -17,13 +17,13 @@ constexpr std::string_view kControl[] = {
     "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>",
 };
 constexpr std::string_view kText = "</s>";  // an HTML tag, though other models end with it
-constexpr std::int32_t kUserDefinedType = 4;
+constexpr std::int64_t kUserDefinedType = 4;
 constexpr std::string_view kEnds[] = {"<eos>", "<turn|>", "<|tool_response>", "<end_of_turn>"};
 
 TokenKind KindOf(const GgufTokenizer& gguf, std::size_t id, TokenKind by_text) {
   const std::string_view text = gguf.tokens[id];
   if (std::find(std::begin(kControl), std::end(kControl), text) != std::end(kControl)) return TokenKind::kControl;
-  const std::int32_t type = gguf.token_types[id];
+  const std::int64_t type = gguf.token_types[id];
   if (text == kText && (gguf.model == "gemma4" || type != kUserDefinedType)) return TokenKind::kNormal;
   switch (type) {
     case 1:  // normal
@@ -57,6 +57,7 @@ Vocabulary Tokens(const GgufTokenizer& gguf) {
     const auto id = static_cast<TokenId>(i);
     vocabulary.SetKind(id, KindOf(gguf, i, vocabulary.Kind(id)));
   }
+  vocabulary.Index();
   vocabulary.Finish();
   return vocabulary;
 }

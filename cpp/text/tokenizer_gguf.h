@@ -17,7 +17,7 @@ struct GgufTokenizer {
   std::string_view model;                     // "gemma4": merges by rank; "llama": merges by score
   std::span<const std::string_view> tokens;   // (V,)
   std::span<const float> scores;              // (V,) for "llama"; not looked at for "gemma4"
-  std::span<const std::int32_t> token_types;  // (V,)
+  std::span<const std::int64_t> token_types;  // (V,)
   std::span<const std::string_view> merges;   // "left right", for "gemma4"
   bool add_space_prefix = false;              // Gemma has none; llama.cpp takes true where a "llama" file is silent
 };

@@ -133,8 +133,7 @@ class Reading {
       for (std::size_t i = 0; i < added->Array().size(); ++i) Added(added->Child(i));
     }
     vocabulary_.Finish();
-    RankedMerges merges = merges_.Finish();
-    return Tokenizer(std::move(vocabulary_), std::move(merges));
+    return Tokenizer(std::move(vocabulary_), std::move(merges_));
   }
 
  private:
@@ -144,6 +143,7 @@ class Reading {
       const char next = reader_.Next();
       if (key == "vocab" && next == '{') {
         reader_.Object([&](std::string_view text) { vocabulary_.Add(reader_.Int(), text); });
+        vocabulary_.Index();
         return JsonValue{JsonValue::Object(), reader_.offset()};
       }
       if (key == "merges" && next == '[') {
@@ -160,6 +160,7 @@ class Reading {
   }
 
   void Merges(JsonReader& reader) {
+    MergeList merges(vocabulary_);
     std::uint64_t forget = kForgetBytes;
     reader.Array([&] {
       if (reader.offset() > forget) {
@@ -167,35 +168,36 @@ class Reading {
         forget = reader.offset() + kForgetBytes;
       }
       if (reader.Next() == '"') {
-        JoinedMerge(reader);
+        JoinedMerge(reader, merges);
       } else {
-        SplitMerge(reader);
+        SplitMerge(reader, merges);
       }
     });
+    merges_ = merges.Finish();
   }
 
   // ["a", "b"]
-  void SplitMerge(JsonReader& reader) {
+  void SplitMerge(JsonReader& reader, MergeList& merges) {
     std::size_t count = 0;
     reader.Array([&] {
       if (count == 2) reader.Fail("a merge of more than two tokens", "two tokens");
       if (count++ == 0) {
         left_ = reader.String();
       } else {
-        merges_.Add(left_, reader.String());
+        merges.Add(left_, reader.String());
       }
     });
     if (count != 2) reader.Fail("a merge of fewer than two tokens", "two tokens", std::to_string(count));
   }
 
   // "a b", as older files have it
-  void JoinedMerge(JsonReader& reader) {
+  static void JoinedMerge(JsonReader& reader, MergeList& merges) {
     const std::string_view text = reader.String();
     const std::size_t space = text.find(' ');
     if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
       reader.Fail("not a merge", "two tokens with a space between", Quoted(text));
     }
-    merges_.Add(text.substr(0, space), text.substr(space + 1));
+    merges.Add(text.substr(0, space), text.substr(space + 1));
   }
 
   void Added(const JsonCursor& token) {
@@ -210,6 +212,7 @@ class Reading {
     const TokenId known = vocabulary_.Find(content.String());
     if (known == kNoToken) {
       vocabulary_.Add(id.Int(), content.String());
+      vocabulary_.Index();
     } else if (known != id.Int()) {
       id.Fail("an added token has two ids", std::to_string(known) + ", as in the vocabulary");
     }
@@ -222,7 +225,7 @@ class Reading {
   JsonReader reader_;
   std::optional<JsonReader> late_merges_;  // where they stand before the vocabulary
   Vocabulary vocabulary_;
-  MergeList merges_{vocabulary_};
+  RankedMerges merges_;
   std::string left_;  // token of a merge
   const std::string& file_;
 };

@@ -60,16 +60,26 @@ void Vocabulary::Add(std::int64_t id, std::string_view text) {
   if (text.size() > std::numeric_limits<std::uint32_t>::max() - pool_.size()) {
     fail("the tokens have too much text", "under 4 GiB", "more");
   }
-  const std::uint32_t twin = table_.Insert(HashOf(text), static_cast<std::uint32_t>(index),
-                                           [&](std::uint32_t i) { return Text(Id(i)) == text; });
-  if (twin != IndexTable::kNone) {
-    fail("two tokens have the same text", "each text once",
-         "ids " + std::to_string(twin) + " and " + std::to_string(id));
-  }
   if (index >= size()) entries_.resize(index + 1);
   const TokenKind kind = ByteNamed(text) < 0 ? TokenKind::kNormal : TokenKind::kByte;
   entries_[index] = {static_cast<std::uint32_t>(pool_.size()), static_cast<std::uint32_t>(text.size()), kind};
   pool_.append(text);
+  waiting_.push_back(static_cast<std::uint32_t>(index));
+}
+
+void Vocabulary::Index() {
+  const std::uint32_t second = table_.Insert(
+      waiting_, [&](std::uint32_t i) { return HashOf(Text(Id(i))); },
+      [&](std::uint32_t i, std::uint32_t j) { return Text(Id(i)) == Text(Id(j)); });
+  if (second != IndexTable::kNone) {
+    const std::string_view text = Text(Id(second));
+    throw FormatError("two tokens have the same text",
+                      {.file = file_,
+                       .tensor = Quoted(text),
+                       .expected = "each text once",
+                       .found = "ids " + std::to_string(Find(text)) + " and " + std::to_string(second)});
+  }
+  waiting_ = {};
 }
 
 void Vocabulary::Finish() {
@@ -88,6 +98,27 @@ void Vocabulary::Finish() {
   }
   pool_.shrink_to_fit();
   entries_.shrink_to_fit();
+}
+
+// The slot of a text, its entry, and the entry's text lie at random places of memory. Each is asked for before any of
+// its kind is read. All in one function: GCC drops calls of functions that do nothing but ask for memory.
+void Vocabulary::FindAll(std::span<const std::string_view> texts, std::span<TokenId> ids) const {
+  std::vector<std::uint32_t> hashes(texts.size()), first(texts.size());
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    hashes[i] = HashOf(texts[i]);
+    table_.Prefetch(hashes[i]);
+  }
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    first[i] = table_.FindFirst(hashes[i]);
+    if (first[i] != IndexTable::kNone) __builtin_prefetch(&entries_[first[i]]);
+  }
+  for (const std::uint32_t place : first) {
+    if (place != IndexTable::kNone) __builtin_prefetch(Text(Id(place)).data());
+  }
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    const bool found = first[i] != IndexTable::kNone && Text(Id(first[i])) == texts[i];
+    ids[i] = found ? Id(first[i]) : Find(texts[i], hashes[i]);
+  }
 }
 
 std::vector<TokenId> Vocabulary::OfKind(TokenKind kind) const {

@@ -51,7 +51,7 @@ class WordBreaks {
   // The character's bytes as a number.
   static std::uint32_t Key(std::string_view character) {
     std::uint32_t key = 0;
-    std::memcpy(&key, character.data(), character.size());
+    for (const char byte : character) key = key << 8 | static_cast<unsigned char>(byte);
     return key;
   }
   static std::size_t Bit(std::uint32_t left, std::uint32_t right) {
