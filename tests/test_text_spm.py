@@ -143,6 +143,23 @@ def test_types_of_gemma_s_own_tokens():
     assert ours.find("</s>") not in encode(ours, "</s>")
 
 
+@pytest.mark.parametrize("type", [NORMAL, CONTROL, USER_DEFINED])
+def test_the_end_mark_of_other_models(type):
+    """`</s>` in a file of Gemma 3 is a control token, as llama.cpp has it; beside Gemma 4's marks it is text."""
+    made = arrays(["</s>", "<", "</", "<end_of_turn>"], [0.0, -1.0, -1.0, 0.0])
+    made["token_types"][-4] = type
+    ours = tokenizer(**made)
+    assert encode(ours, "</s>") == [ours.find("</s>")]
+    assert encode(ours, "</s>", parse_special=False)[0] == ours.find("</")
+    assert not ours.is_visible(ours.find("</s>"))
+    assert not ours.is_visible(ours.find("<end_of_turn>"))
+    made["tokens"][-1] = b"<|tool_response>"
+    ours = tokenizer(**made)
+    for parse_special in (True, False):
+        assert encode(ours, "</s>", parse_special)[0] == ours.find("</")
+    assert ours.is_visible(ours.find("</s>"))
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "match"),
     [

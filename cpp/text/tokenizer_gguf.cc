@@ -10,21 +10,18 @@
 namespace gemmule {
 namespace {
 
-// Control tokens of Gemma's that files give other types. The converter of ggml-org/llama.cpp writes all but the first
-// two as user-defined, so that programs show them.
+// Control tokens of Gemma's that files give other types. The converter of ggml-org/llama.cpp writes those of thoughts,
+// calls and results as user-defined, so that programs show them.
 constexpr std::string_view kControl[] = {
     "<eos>",        "<turn|>",          "<|channel>",       "<channel|>", "<|tool_call>",
-    "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>",
+    "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>",     "<end_of_turn>",
 };
-constexpr std::string_view kText = "</s>";  // an HTML tag, though other models end with it
-constexpr std::int64_t kUserDefinedType = 4;
 constexpr std::string_view kEnds[] = {"<eos>", "<turn|>", "<|tool_response>", "<end_of_turn>"};
 
 TokenKind KindOf(const GgufTokenizer& gguf, std::size_t id, TokenKind by_text) {
   const std::string_view text = gguf.tokens[id];
   if (std::find(std::begin(kControl), std::end(kControl), text) != std::end(kControl)) return TokenKind::kControl;
   const std::int64_t type = gguf.token_types[id];
-  if (text == kText && (gguf.model == "gemma4" || type != kUserDefinedType)) return TokenKind::kNormal;
   switch (type) {
     case 1:  // normal
     case 5:  // unused
@@ -32,7 +29,7 @@ TokenKind KindOf(const GgufTokenizer& gguf, std::size_t id, TokenKind by_text) {
       return by_text;
     case 2:  // unknown
     case 3: return TokenKind::kControl;
-    case kUserDefinedType: return TokenKind::kUserDefined;
+    case 4: return TokenKind::kUserDefined;
     default:
       throw FormatError("an unknown type of token", {.file = gguf.file,
                                                      .tensor = "tokenizer.ggml.token_type[" + std::to_string(id) + "]",
@@ -58,6 +55,10 @@ Vocabulary Tokens(const GgufTokenizer& gguf) {
     vocabulary.SetKind(id, KindOf(gguf, i, vocabulary.Kind(id)));
   }
   vocabulary.Index();
+  if (const TokenId tag = vocabulary.Find("</s>"); tag != kNoToken) {
+    const bool is_text = gguf.model == "gemma4" || vocabulary.Find("<|tool_response>") != kNoToken;
+    vocabulary.SetKind(tag, is_text ? TokenKind::kNormal : TokenKind::kControl);
+  }
   vocabulary.Finish();
   return vocabulary;
 }

@@ -25,10 +25,10 @@ struct GgufTokenizer {
 // Throws FormatError where the arrays contradict each other, UnsupportedError for another model or a space prefix.
 // A merge whose result is not in the vocabulary is left out.
 //
-// Kinds are those of Gemma's tokenizer.json, whatever the file says: the marks of thoughts, calls, results and turns
-// and
-// `<eos>` are control tokens (files call some of them user-defined, so that programs show them, or ordinary), and
-// `</s>` is ordinary text.
+// Some kinds are those of Gemma's tokenizer.json, whatever the file says: the marks of thoughts, calls, results and
+// ends are control tokens (files call some of them user-defined, so that programs show them, or ordinary). `</s>` is an
+// HTML tag, ordinary text; in "llama" files that do not have Gemma 4's marks it is a control token, as
+// ggml-org/llama.cpp takes it.
 Tokenizer MakeTokenizer(const GgufTokenizer& gguf);
 
 // The tokens that end an answer, of those that the vocabulary has: `<eos>`, the end of a turn, the opening of a tool's
