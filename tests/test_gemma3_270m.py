@@ -4,13 +4,13 @@ GEMMULE_GEMMA3_GGUF is the path of the file, which `assemble()` of the package g
 GEMMULE_WIKITEXT that of wikitext-2-raw's test text. Takes about five minutes.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gemmule
+from oracle_files import oracle_file
 
 WINDOW, WINDOWS = 512, 40
 
@@ -28,16 +28,9 @@ PROMPTS = [
 ]
 
 
-def path_from(variable: str) -> Path:
-    path = os.environ.get(variable)
-    if not path:
-        pytest.skip(f"{variable} is not set: see CONTRIBUTING.md")
-    return Path(path)
-
-
 @pytest.fixture(scope="module")
 def file() -> Path:
-    return path_from("GEMMULE_GEMMA3_GGUF")
+    return oracle_file("GEMMULE_GEMMA3_GGUF")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +76,7 @@ def llama_perplexity(path: Path, text: bytes) -> float:
 
 
 def test_perplexity(file, exact_file):
-    text = path_from("GEMMULE_WIKITEXT")
+    text = oracle_file("GEMMULE_WIKITEXT")
     exact = llama_perplexity(exact_file, text.read_bytes())
     theirs = llama_perplexity(file, text.read_bytes())
     for activations in ("int8", "float32"):
