@@ -80,8 +80,8 @@ def cut(
             expected=f"at least {window} tokens",
             found=str(len(ids)),
         )
-    spans = _second_halves(len(ids), window) if score == "second-half" else _sliding(len(ids), window, step)
-    spans = list(islice(spans, most))
+    all_spans = _second_halves(len(ids), window) if score == "second-half" else _sliding(len(ids), window, step)
+    spans = list(islice(all_spans, most))
     scored = np.concatenate([ids[first:end] for _, first, end in spans])
     return Windows(ids, bos, spans, _text_bytes(scored, models))
 
