@@ -20,6 +20,16 @@ from .errors import ArgumentError, FormatError, MissingFileError, ResourceError,
 
 DEMO = "fairy"
 
+# Files of a folder that text needs, beside the weights.
+TEXT_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
 _AGAIN = "Download the file again."
 
 # How llama-gguf-split ends the names of a model's parts.
@@ -118,8 +128,8 @@ def read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-# Key of generation_config.json -> of GGUF metadata.
-_GGUF_KEYS = {
+# What generation_config.json says of sampling -> its key in GGUF metadata.
+SAMPLING_KEYS = {
     "temperature": "general.sampling.temp",
     "top_k": "general.sampling.top_k",
     "top_p": "general.sampling.top_p",
@@ -162,8 +172,8 @@ class GenerationConfig:
     @classmethod
     def from_gguf(cls, file: Path, metadata: Mapping[str, Any], end_tokens: Sequence[int]) -> GenerationConfig:
         """From the metadata of a GGUF file, and the end tokens that the engine found in it."""
-        said = {name: metadata[key] for name, key in _GGUF_KEYS.items() if key in metadata}
-        return cls._checked(file, {name: _decimal(value) for name, value in said.items()}, list(end_tokens))
+        said = {name: metadata[key] for name, key in SAMPLING_KEYS.items() if key in metadata}
+        return cls._checked(file, {name: decimal(value) for name, value in said.items()}, list(end_tokens))
 
     @classmethod
     def _checked(cls, file: Path, said: Mapping[str, Any], end: object) -> GenerationConfig:
@@ -193,6 +203,6 @@ def _ids(name: str, value: object) -> list[int]:
     return [arguments.integer(name, each, least=0) for each in (value if isinstance(value, list) else [value])]
 
 
-def _decimal(value: Any) -> Any:
+def decimal(value: Any) -> Any:
     """A float32 of a GGUF file as the decimal that was meant: 0.95, not 0.949999988."""
     return float(str(np.float32(value))) if isinstance(value, float) else value

@@ -16,7 +16,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from . import hub_record
-from .checkpoint import DEMO
+from .checkpoint import DEMO, TEXT_FILES
 from .errors import (
     AccessError,
     ArgumentError,
@@ -29,15 +29,6 @@ from .errors import (
 from .hub_record import Known
 from .progress import is_shown
 
-# Files of a repository that text needs, beside the weights.
-_TEXT_FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _NAME = re.compile(r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::(?P<file>[^:\\]+))?")
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
@@ -272,7 +263,7 @@ def _choose(request: Request, files: Iterable[str]) -> tuple[list[str], str | No
                 f"{request.repository}: no GGUF file {request.file}", remedy=have, file=request.file, found=str(gguf)
             )
         return _with_parts(request.file, gguf)
-    text = sorted(top & set(_TEXT_FILES))
+    text = sorted(top & set(TEXT_FILES))
     if _SINGLE in top:
         return [*text, _SINGLE], None
     if _INDEX in top:
