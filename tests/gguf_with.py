@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import hostile_gguf
-from gemmule.convert.gguf_file import TYPES, GgufLayout, GgufTensor, Metadata, lay_out
+from gemmule.conversion.gguf_file import TYPES, GgufLayout, GgufTensor, Metadata, lay_out
 
 NAMES = {number: name for name, number in TYPES.items()}
 

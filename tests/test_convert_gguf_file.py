@@ -6,8 +6,8 @@ import pytest
 
 import gemmule
 import hostile_gguf
-from gemmule.convert import gguf_file
-from gemmule.convert.gguf_file import GgufTensor, Kind, Value, lay_out, read_metadata
+from gemmule.conversion import gguf_file
+from gemmule.conversion.gguf_file import GgufTensor, Kind, Value, lay_out, read_metadata
 from gguf_models import make_gguf
 from gguf_with import tensors_of, with_metadata
 from golden_cases import FIXTURES

@@ -10,10 +10,10 @@ import pytest
 import gemmule
 import hostile_gguf
 from fakes import TOKENIZER
-from gemmule.convert.gguf_file import Kind, Value, read_metadata, size_label
-from gemmule.convert.gguf_metadata import metadata_of_folder, metadata_of_gguf, rope_divisors
-from gemmule.convert.gguf_tokenizer import tokenizer_keys
-from gemmule.convert.text_config import RopeParameters
+from gemmule.conversion.gguf_file import Kind, Value, read_metadata, size_label
+from gemmule.conversion.gguf_metadata import metadata_of_folder, metadata_of_gguf, rope_divisors
+from gemmule.conversion.gguf_tokenizer import tokenizer_keys
+from gemmule.conversion.text_config import RopeParameters
 from gguf_with import tensors_of, with_metadata
 from golden_cases import FIXTURES
 from text_cases import added, fixture, write

@@ -11,9 +11,9 @@ import gemmule
 from checkpoints import write_safetensors
 from fakes import TOKENIZER
 from gemmule import _core
-from gemmule.convert.gguf_file import Kind, Value, lay_out, read_metadata
-from gemmule.convert.gguf_metadata import metadata_of_folder, metadata_of_gguf
-from gemmule.convert.hf_files import files_of_folder, files_of_gguf
+from gemmule.conversion.gguf_file import Kind, Value, lay_out, read_metadata
+from gemmule.conversion.gguf_metadata import metadata_of_folder, metadata_of_gguf
+from gemmule.conversion.hf_files import files_of_folder, files_of_gguf
 from gemmule.reference.safetensors import f32_to_bf16, read_folder
 from gguf_with import with_metadata, write
 from golden_cases import FIXTURES, read_case

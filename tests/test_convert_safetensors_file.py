@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save
 
 import gemmule
 from checkpoints import make_checkpoint
-from gemmule.convert.safetensors_file import INDEX, StTensor, index_of, lay_out
+from gemmule.conversion.safetensors_file import INDEX, StTensor, index_of, lay_out
 from gemmule.reference.safetensors import read_folder
 
 NUMPY = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8, "I32": np.int32, "I64": np.int64}

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from gemmule.convert.text_config import FULL, SLIDING, LayerConfig, RopeParameters, TextConfig
+from gemmule.conversion.text_config import FULL, SLIDING, LayerConfig, RopeParameters, TextConfig
 from gemmule.shapes import TextShape
 
 
