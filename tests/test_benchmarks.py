@@ -163,3 +163,16 @@ def test_tokenizer_speed(tmp_path):
     ids = gemmule.Tokenizer.from_pretrained(tmp_path).encode(text, add_special_tokens=False)
     assert ids == library.encode(text).ids
     assert len(ids) < len(text) / 4
+
+
+def test_encode_speed(tmp_path):
+    report = tmp_path / "report.json"
+    command = [sys.executable, str(FOLDER / "encode_speed.py"), "--rows", "3", "--cols", "256", "--repeat", "2"]
+    done = subprocess.run([*command, "--json", str(report)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(report.read_text())["results"]
+    assert {result["target"] for result in results} == set(gemmule._core.testing.targets())
+    for result in results:
+        assert 0 < result["least"] <= result["median"] <= result["most"]
+        assert (result["on_grid"] == 1) == (result["weights"] == "on a grid")
+        assert 0 < result["relative_error"] < 0.15

@@ -15,6 +15,7 @@
 #include "formats/safetensors.h"
 #include "kernels/attend.h"
 #include "kernels/elementwise.h"
+#include "kernels/encode.h"
 #include "kernels/int8_rows.h"
 #include "kernels/kl_divergence.h"
 #include "kernels/largest.h"
@@ -114,6 +115,24 @@ Floats RunDecodeRow(const Bytes& row, const std::string& encoding, const std::op
   Floats y(static_cast<py::ssize_t>(n));
   DecodeRow(e, ByteView(row), view, MutableView(y));
   return y;
+}
+
+py::tuple RunEncode(const Floats& x, const std::string& source, const std::string& target, const std::string& grid) {
+  const EncodeOptions options = {.target = EncodingNamed(target),
+                                 .source = EncodingNamed(source),
+                                 .grid = grid == "llama" ? Grid::kLlama : Grid::kRecover};
+  Want(CanEncode(options.target) && (grid == "llama" || grid == "recover"), "target or grid: not known");
+  Want(x.ndim() == 2 && Dim(x, 1) % BlockElements(options.target) == 0, "x: want (rows, K), K in blocks");
+  const std::size_t row_bytes = RowBytes(options.target, Dim(x, 1));
+  Bytes out({x.shape(0), static_cast<py::ssize_t>(row_bytes)});
+  EncodeCounts counts;
+  for (py::ssize_t row = 0; row < x.shape(0); ++row) {
+    EncodeWeights(options, {x.data(row, 0), Dim(x, 1)}, reinterpret_cast<std::byte*>(out.mutable_data(row, 0)), counts);
+  }
+  using namespace py::literals;
+  return py::make_tuple(
+      out, py::dict("elements"_a = counts.elements, "on_grid"_a = counts.on_grid, "saturated"_a = counts.saturated,
+                    "squares"_a = counts.squares, "error_squares"_a = counts.error_squares));
 }
 
 Floats RunAttend(const Floats& q, const Floats& k, const Floats& v, const std::string& element, float k_scale,
@@ -270,6 +289,7 @@ void BindTesting(py::module_& module) {
              py::arg("x"));
   module.def("matmul_f32", &RunMatmulF32, py::arg("weight"), py::arg("encoding"), py::arg("scales"), py::arg("x"));
   module.def("decode_row", &RunDecodeRow, py::arg("row"), py::arg("encoding"), py::arg("scales"), py::arg("n"));
+  module.def("encode", &RunEncode, py::arg("x"), py::arg("source"), py::arg("target"), py::arg("grid"));
   module.def("attend", &RunAttend, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("element"), py::arg("k_scale"),
              py::arg("v_scale"));
   module.def("linear", &RunLinear, py::arg("model"), py::arg("name"), py::arg("x"));

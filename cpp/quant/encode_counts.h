@@ -7,7 +7,7 @@ namespace gemmule {
 
 struct EncodeCounts {
   std::uint64_t elements = 0;
-  std::uint64_t on_grid = 0;    // in blocks or rows that came back bit for bit
+  std::uint64_t on_grid = 0;    // in blocks, rows or floats that came back whole; 0 and -0 are the same weight
   std::uint64_t saturated = 0;  // clamped to the last code on their side: |x - decoded| is over half a step
   double squares = 0.0;         // of x
   double error_squares = 0.0;   // of x - decoded

@@ -29,6 +29,19 @@ struct Block<Encoding::kQ6_K> {
     const int high = (high_bits[half * kGroup + j] >> (2 * r)) & 3;
     return (low | high << 4) - 32;
   }
+  // codes (256,), -32 ... 31.
+  void SetCodes(const std::int8_t* codes) {
+    for (std::size_t half = 0; half < 2; ++half, codes += 128) {
+      for (std::size_t j = 0; j < kGroup; ++j) {
+        unsigned c[4];
+        for (std::size_t r = 0; r < 4; ++r) c[r] = static_cast<unsigned>(codes[r * kGroup + j] + 32);
+        low_bits[half * 64 + j] = static_cast<std::uint8_t>((c[0] & 15) | c[2] << 4);
+        low_bits[half * 64 + kGroup + j] = static_cast<std::uint8_t>((c[1] & 15) | c[3] << 4);
+        high_bits[half * kGroup + j] =
+            static_cast<std::uint8_t>(c[0] >> 4 | c[1] >> 4 << 2 | c[2] >> 4 << 4 | c[3] >> 4 << 6);
+      }
+    }
+  }
 
   void Decode(float* out) const {
     for (std::size_t g = 0; g < 8; ++g) {

@@ -12,8 +12,9 @@
 namespace gemmule {
 namespace {
 
-void DecodeFloats(Encoding encoding, const std::byte* row, std::span<float> out) {
-  for (std::size_t i = 0; i < out.size(); ++i) out[i] = FloatAt(encoding, row, i);
+template <Encoding kEncoding>
+void DecodeFloats(const std::byte* row, std::span<float> out) {
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = FloatAt(kEncoding, row, i);
 }
 
 template <Encoding kEncoding>
@@ -55,9 +56,9 @@ std::uint8_t StoredCode(float x, float scale) {
 
 void DecodeRow(Encoding encoding, std::span<const std::byte> row, const ScaleView& scales, std::span<float> out) {
   switch (encoding) {
-    case Encoding::kF32:
-    case Encoding::kF16:
-    case Encoding::kBF16: return DecodeFloats(encoding, row.data(), out);
+    case Encoding::kF32: return DecodeFloats<Encoding::kF32>(row.data(), out);
+    case Encoding::kF16: return DecodeFloats<Encoding::kF16>(row.data(), out);
+    case Encoding::kBF16: return DecodeFloats<Encoding::kBF16>(row.data(), out);
     case Encoding::kC2: return DecodeCodes<Encoding::kC2>(row.data(), scales, out);
     case Encoding::kC4: return DecodeCodes<Encoding::kC4>(row.data(), scales, out);
     case Encoding::kC8: return DecodeCodes<Encoding::kC8>(row.data(), scales, out);

@@ -53,6 +53,11 @@ def matmul_f32(weight: NDArray[np.uint8], encoding: str, scales: Scales | None, 
 def decode_row(row: NDArray[np.uint8], encoding: str, scales: Scales | None, n: int) -> F32:
     """One stored row -> (n,) float32; scales (S,), for codes and g4: element i uses scales[i * S // n]."""
 
+def encode(x: F32, source: str, target: str, grid: str) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """x (rows, K), widened from source "f32" | "f16" | "bf16" -> (rows, bytes) in target "f32" | "f16" | "bf16" |
+    "q4_0" | "q8_0" | "q6_k", and what became of all rows: elements, on_grid, saturated, squares, error_squares.
+    grid "recover" | "llama", of q4_0."""
+
 def attend(q: F32, k: F32, v: F32, element: str, k_scale: float, v_scale: float) -> F32:
     """One head: q (d,), k and v (n, d) float32, stored as element "f32" | "bf16" | "i8" | "i4" -> (d,).
     Score scale 1, softmax over the n keys."""

@@ -75,6 +75,20 @@ def read_blocks() -> None:
                     testing.decode_row(weight[-1], encoding, None if scales is None else scales[-1], x.shape[1])
 
 
+def encode_rows() -> None:
+    """Floats that end where the page does, to everything that rows are encoded as."""
+    random = np.random.default_rng(2)
+    for target in testing.targets():
+        testing.set_target(target)
+        for encoding, elements in (("f32", 1), ("f16", 1), ("bf16", 1), ("q4_0", 32), ("q8_0", 32), ("q6_k", 256)):
+            for blocks in (1, 2, 3, 7, 33):
+                stored = random.standard_normal((1, blocks * elements)).astype(np.float32)
+                x = before_forbidden_page(stored.view(np.uint8)).view(np.float32)
+                for grid in ("llama", "recover"):
+                    got, _ = testing.encode(x, "f32", encoding, grid)
+                    assert np.array_equal(got, testing.encode(stored, "f32", encoding, grid)[0])
+
+
 def run_this_file(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, timeout=120)
 
@@ -95,3 +109,4 @@ if __name__ == "__main__":
     else:
         read_everything()
         read_blocks()
+        encode_rows()
