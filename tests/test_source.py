@@ -18,7 +18,7 @@ PREFIX = "model.language_model."
 
 def encode(source: _core.Source, tensor: int, encoding: str, path) -> tuple[bytes, tuple]:
     with path.open("wb") as file:
-        counts = source.encode(tensor, encoding, file.fileno(), 5)
+        counts = source.encode(tensor, encoding, "recover", file.fileno(), 5)
     return path.read_bytes()[5:], counts
 
 
@@ -86,6 +86,6 @@ def test_a_file_that_cannot_be_written():
     full = os.open("/dev/full", os.O_WRONLY)
     try:
         with pytest.raises(gemmule.ResourceError, match="No space left"):
-            source.encode(0, "f32", full, 0)
+            source.encode(0, "f32", "recover", full, 0)
     finally:
         os.close(full)

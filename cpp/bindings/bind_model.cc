@@ -32,6 +32,14 @@ py::list Layers(const Config& config) {
   return layers;
 }
 
+py::dict Rope(const RopeParameters& rope) {
+  py::dict dict;
+  dict["rope_theta"] = rope.rope_theta;
+  dict["partial_rotary_factor"] = rope.partial_rotary_factor;
+  dict["factor"] = rope.factor;
+  return dict;
+}
+
 }  // namespace
 
 py::dict ConfigDict(const Config& config) {
@@ -47,7 +55,11 @@ py::dict ConfigDict(const Config& config) {
   dict["max_position_embeddings"] = config.max_position_embeddings;
   dict["final_logit_softcapping"] = config.final_logit_softcapping;
   dict["tie_word_embeddings"] = config.tie_word_embeddings;
+  dict["rms_norm_eps"] = config.rms_norm_eps;
+  dict["rope_sliding"] = Rope(config.rope_sliding);
+  dict["rope_full"] = Rope(config.rope_full);
   dict["num_experts"] = config.num_experts;
+  dict["top_k_experts"] = config.top_k_experts;
   dict["moe_intermediate_size"] = config.moe_intermediate_size;
   dict["layer_types"] = LayerTypes(config);
   dict["layers"] = Layers(config);

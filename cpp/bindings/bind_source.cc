@@ -2,6 +2,7 @@
 #include <string>
 
 #include "bindings/bind.h"
+#include "engine/gguf_tensors.h"
 #include "engine/row_encoders.h"
 #include "engine/source.h"
 
@@ -34,6 +35,7 @@ Floats Rows(const Source& source, std::size_t tensor, std::size_t first, std::si
 }  // namespace
 
 void BindSource(py::module_& module) {
+  module.def("gguf_name", &GgufTensors::GgufName, py::arg("name"));
   py::class_<Source>(module, "Source")
       .def(py::init([](const std::string& path, int threads) {
              const py::gil_scoped_release nogil;
@@ -43,18 +45,20 @@ void BindSource(py::module_& module) {
       .def_property_readonly(
           "model", [](const Source& source) { return std::const_pointer_cast<Checkpoint>(source.checkpoint()); })
       .def("tensors", &Tensors)
+      .def("equal", &Source::Equal, py::arg("tensor"), py::arg("other"))
       .def("rows", &Rows, py::arg("tensor"), py::arg("first"), py::arg("count"))
       .def(
           "encode",
-          [](Source& source, std::size_t tensor, const std::string& encoding, int descriptor, std::uint64_t offset) {
-            const auto encoder = MakeRowEncoder(encoding, source.tensors().at(tensor));
+          [](Source& source, std::size_t tensor, const std::string& encoding, const std::string& grid, int descriptor,
+             std::uint64_t offset) {
+            const auto encoder = MakeRowEncoder(encoding, grid, source.tensors().at(tensor));
             EncodeCounts counts;
             WithoutGil([&](const Parallel::StopCheck& stop) {
               counts = source.Encode(tensor, *encoder, descriptor, offset, stop);
             });
             return AsTuple(counts);
           },
-          py::arg("tensor"), py::arg("encoding"), py::arg("descriptor"), py::arg("offset"));
+          py::arg("tensor"), py::arg("encoding"), py::arg("grid"), py::arg("descriptor"), py::arg("offset"));
 }
 
 }  // namespace gemmule

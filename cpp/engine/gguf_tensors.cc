@@ -97,7 +97,7 @@ constexpr char kDivisors[] = "rope_freqs.weight";
 
 }  // namespace
 
-std::string GgufTensors::FileName(const std::string& name) const {
+std::string GgufTensors::GgufName(const std::string& name) {
   if (!name.starts_with(kLayers)) return Translate(kModelNames, name);
   const std::size_t dot = name.find('.', kLayers.size());
   return std::string(kBlocks) + name.substr(kLayers.size(), dot + 1 - kLayers.size()) +

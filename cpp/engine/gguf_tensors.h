@@ -22,6 +22,8 @@ class GgufTensors : public TensorTable {
 
   std::vector<std::string> Leftovers(const Config& config) const override;
 
+  // The name in a file of one of the Hugging Face format, behind its prefix.
+  static std::string GgufName(const std::string& name);
   // The name of the Hugging Face format, behind its prefix, for a tensor of a file; empty where it has none.
   static std::string HfName(const std::string& in_file);
 
@@ -30,7 +32,7 @@ class GgufTensors : public TensorTable {
   std::size_t TurningAngles(std::size_t half);
 
  private:
-  std::string FileName(const std::string& name) const override;
+  std::string FileName(const std::string& name) const override { return GgufName(name); }
   // A tensor of any type that has an Encoding, and which that is.
   struct Stored {
     const TensorView& tensor;

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "base/error.h"
-#include "quant/row.h"
+#include "kernels/encode.h"
 
 namespace gemmule {
 namespace {
@@ -26,39 +26,50 @@ class Copy : public RowEncoder {
   const SourceTensor& source_;
 };
 
-// Floats, rounded to nearest even.
-class Floats : public RowEncoder {
+// Floats, and blocks that hold their own scales.
+class Encoded : public RowEncoder {
  public:
-  Floats(Encoding encoding, std::size_t cols) : encoding_(encoding), row_bytes_(RowBytes(encoding, cols)) {}
-  std::size_t row_bytes() const override { return row_bytes_; }
+  Encoded(const EncodeOptions& options, std::size_t cols) : options_(options), cols_(cols) {}
+  std::size_t row_bytes() const override { return RowBytes(options_.target, cols_); }
   void Encode(std::size_t, std::span<const float> x, std::byte* out, EncodeCounts& counts) noexcept override {
-    EncodeRow(encoding_, x, 0.0f, out);
-    counts.elements += x.size();
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      const double error = static_cast<double>(x[i]) - FloatAt(encoding_, out, i);
-      counts.on_grid += error == 0.0;
-      counts.squares += static_cast<double>(x[i]) * x[i];
-      counts.error_squares += error * error;
-    }
+    EncodeWeights(options_, x, out, counts);
   }
 
  private:
-  Encoding encoding_;
-  std::size_t row_bytes_;
+  EncodeOptions options_;
+  std::size_t cols_;
 };
+
+Encoding FindTarget(std::string_view name) {
+  const auto known = std::find_if(std::begin(kEncodings), std::end(kEncodings),
+                                  [&](Encoding encoding) { return Name(encoding) == name; });
+  if (known != std::end(kEncodings) && CanEncode(*known)) return *known;
+  throw ArgumentError("tensors are not written as \"" + std::string(name) + "\"");
+}
+
+Grid FindGrid(std::string_view name) {
+  if (name == "recover") return Grid::kRecover;
+  if (name == "llama") return Grid::kLlama;
+  throw ArgumentError("grid is \"" + std::string(name) + "\"", "Use \"recover\" or \"llama\".");
+}
+
+// What the decoded weights were widened from; products of codes and scales are float32.
+Encoding WidenedFrom(Encoding encoding) {
+  return encoding == Encoding::kF16 || encoding == Encoding::kBF16 ? encoding : Encoding::kF32;
+}
 
 }  // namespace
 
-std::unique_ptr<RowEncoder> MakeRowEncoder(std::string_view name, const SourceTensor& source) {
-  const auto known = std::find_if(std::begin(kEncodings), std::end(kEncodings),
-                                  [&](Encoding encoding) { return Name(encoding) == name; });
-  if (known == std::end(kEncodings)) throw ArgumentError("no encoding has the name \"" + std::string(name) + "\"");
-  if (*known == source.encoding()) return std::make_unique<Copy>(source);
-  switch (*known) {
-    case Encoding::kF32:
-    case Encoding::kBF16: return std::make_unique<Floats>(*known, source.cols());
-    default: throw ArgumentError("tensors are not written as \"" + std::string(name) + "\"");
+std::unique_ptr<RowEncoder> MakeRowEncoder(std::string_view encoding, std::string_view grid,
+                                           const SourceTensor& source) {
+  const Encoding target = FindTarget(encoding);
+  if (target == source.encoding()) return std::make_unique<Copy>(source);
+  if (source.cols() % BlockElements(target) != 0) {
+    throw ArgumentError("rows of " + std::to_string(source.cols()) + " elements do not divide into blocks of " +
+                        std::to_string(BlockElements(target)));
   }
+  return std::make_unique<Encoded>(
+      EncodeOptions{.target = target, .source = WidenedFrom(source.encoding()), .grid = FindGrid(grid)}, source.cols());
 }
 
 }  // namespace gemmule

@@ -8,8 +8,9 @@
 
 namespace gemmule {
 
-// Rows of floats ("f32", "f16", "bf16"), each rounded to nearest even; or blocks that hold their own scales.
-// Throws ArgumentError for other names.
-std::unique_ptr<RowEncoder> MakeRowEncoder(std::string_view encoding, const SourceTensor& source);
+// `encoding` is a name of quant/encoding.h that CanEncode, or the source's own, whose rows are copied; `grid`, for Q4_0
+// only, is "recover" or "llama". Throws ArgumentError for other names and for rows that do not divide into blocks.
+std::unique_ptr<RowEncoder> MakeRowEncoder(std::string_view encoding, std::string_view grid,
+                                           const SourceTensor& source);
 
 }  // namespace gemmule

@@ -1,5 +1,7 @@
 #include "engine/source.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace gemmule {
@@ -13,12 +15,32 @@ std::shared_ptr<const Checkpoint> Open(const std::string& path, int threads) {
                          {.file = path, .expected = "Gemma 4", .found = checkpoint->model_type});
 }
 
+bool SameScales(const ScaleView& a, const ScaleView& b) {
+  if (a.count != b.count) return false;
+  for (std::size_t i = 0; i < a.count; ++i) {
+    if (a.At(i) != b.At(i)) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 Source::Source(const std::string& path, int threads)
     : checkpoint_(Open(path, threads)),
       tensors_(SourceTensors(checkpoint_->model)),
       parallel_(*checkpoint_->model.workers) {}
+
+bool Source::Equal(std::size_t tensor, std::size_t other) const {
+  const SourceTensor& a = tensors_.at(tensor);
+  const SourceTensor& b = tensors_.at(other);
+  if (a.encoding() != b.encoding() || a.shape != b.shape) return false;
+  const std::size_t bytes = RowBytes(a.encoding(), a.cols());
+  for (std::size_t row = 0; row < a.rows(); ++row) {
+    if (!std::equal(a.Row(row), a.Row(row) + bytes, b.Row(row)) || !SameScales(a.Scales(row), b.Scales(row)))
+      return false;
+  }
+  return true;
+}
 
 EncodeCounts Source::Encode(std::size_t tensor, RowEncoder& encoder, int descriptor, std::uint64_t offset,
                             const Parallel::StopCheck& stop) {

@@ -21,6 +21,8 @@ class Source {
   const std::shared_ptr<const Checkpoint>& checkpoint() const { return checkpoint_; }
   const std::vector<SourceTensor>& tensors() const { return tensors_; }
 
+  // Whether two tensors are stored in the same bytes.
+  bool Equal(std::size_t tensor, std::size_t other) const;
   // Throws as EncodeTensor does. Not for two threads at once.
   EncodeCounts Encode(std::size_t tensor, RowEncoder& encoder, int descriptor, std::uint64_t offset,
                       const Parallel::StopCheck& stop);

@@ -22,6 +22,7 @@ struct SourceTensor {
   std::size_t cols() const { return parts[0].cols; }
   Encoding encoding() const { return parts[0].encoding; }
   const std::byte* Row(std::size_t row) const { return Part(row).Row(row % parts[0].rows); }
+  ScaleView Scales(std::size_t row) const { return Part(row).RowScales(row % parts[0].rows); }
   // out (cols,) = row `row`.
   void Decode(std::size_t row, std::span<float> out) const;
 

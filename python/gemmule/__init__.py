@@ -12,6 +12,8 @@ from typing import Any as _Any
 
 from . import _core as _compiled
 from .chat import Chat
+from .conversion.converting import convert
+from .conversion.report import ConvertReport
 from .divergence import Divergence, compare
 from .errors import (
     AccessError,
@@ -47,6 +49,7 @@ __all__ = [
     "ArgumentError",
     "Chat",
     "ContextError",
+    "ConvertReport",
     "Divergence",
     "Estimate",
     "FormatError",
@@ -65,6 +68,7 @@ __all__ = [
     "Usage",
     "__version__",
     "compare",
+    "convert",
     "cpu",
     "estimate",
     "inspect",

@@ -98,6 +98,9 @@ class Model:
         """model_type, parameters, weight_bytes, mapped_bytes, unknown_tensors, leftover_tensors, skipped_tensors
         (lists of names), config (dict of the fields in use), encodings (dict: encoding -> number of matrices)."""
 
+def gguf_name(name: str) -> str:
+    """The name in a GGUF file of a tensor that `Source.tensors` names."""
+
 @final
 class Source:
     """A checkpoint of Gemma 4 opened to be converted."""
@@ -109,11 +112,16 @@ class Source:
     def tensors(self) -> list[tuple[str, tuple[int, ...], str, float, float]]:
         """Each tensor of the text model, those of shared keys and values included, a tied head not: name in the Hugging
         Face format without the prefix of its files, shape, encoding, input scale, output scale (0: none)."""
+    def equal(self, tensor: int, other: int) -> bool:
+        """Whether tensors number `tensor` and `other` are stored alike, with equal codes and scales."""
     def rows(self, tensor: int, first: int, count: int) -> NDArray[np.float32]:
         """Rows [first, first + count) of tensor number `tensor`, decoded; a vector has one."""
-    def encode(self, tensor: int, encoding: str, descriptor: int, offset: int) -> tuple[int, int, int, float, float]:
-        """Writes a tensor's rows as `encoding` into an open file from byte `offset` on. Returns elements, elements that
-        came back bit for bit, clamped elements, sum of squares, sum of squared errors."""
+    def encode(
+        self, tensor: int, encoding: str, grid: str, descriptor: int, offset: int
+    ) -> tuple[int, int, int, float, float]:
+        """Writes a tensor's rows as `encoding` into an open file from byte `offset` on; grid: "recover" or "llama", for
+        "q4_0". Returns elements, elements that came back bit for bit, clamped elements, sum of squares, sum of squared
+        errors."""
 
 @final
 class Decoder:

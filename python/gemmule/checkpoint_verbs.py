@@ -1,4 +1,5 @@
-"""Verbs of the command line that deal with a checkpoint's files and run no model: pull, inspect, estimate, verify."""
+"""Verbs of the command line that deal with a checkpoint's files and run no model: pull, inspect, estimate, verify,
+convert."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import argparse
 
 from . import hub
 from .command import Verb, add_output, print_json
+from .conversion.converting import EMBEDDINGS, FORMATS, GRIDS, convert
 from .estimation import KV_BITS, estimate
 from .inspection import inspect
 from .verification import verify
@@ -44,6 +46,36 @@ def check(arguments: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
+def write(arguments: argparse.Namespace) -> None:
+    report = convert(
+        arguments.source,
+        arguments.target,
+        to=arguments.to,
+        grid=arguments.grid,
+        pure=arguments.pure,
+        embeddings=arguments.embeddings,
+        force=arguments.force,
+        threads=arguments.threads,
+        progress=not arguments.quiet,
+    )
+    print(report.to_json() if arguments.json else report)
+    if arguments.plot:
+        report.plot().savefig(arguments.plot)
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help='a folder, a GGUF file, a name on the hub, or "fairy"')
+    add("target", metavar="TARGET", help="file or folder to be written")
+    add("--to", required=True, choices=FORMATS, help='the format; "bf16" is a GGUF file if TARGET ends in .gguf')
+    add("--grid", choices=GRIDS, default="recover", help='"q4_0": how scales are found (default: recover)')
+    add("--pure", action="store_true", help='"q4_0": the embeddings too, as llama-quantize --pure has it')
+    add("--embeddings", choices=EMBEDDINGS, default="q6_k", help='"q4_0": how the embeddings are stored')
+    add("--force", action="store_true", help="replace what exists")
+    add("--threads", type=int, metavar="N", help="default: the processor's cores")
+    add("--plot", metavar="FILE", help="also draw the errors of all tensors (.png, .svg, .pdf)")
+
+
 def _add_pull(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("name", metavar="NAME", help='"org/name", or "org/name:file.gguf" for one file')
@@ -71,5 +103,6 @@ VERBS = {
     "pull": Verb("download a checkpoint from the hub", pull, [_add_pull, add_output]),
     "inspect": Verb("show what a checkpoint holds", show, [_add_path, _add_inspect, add_output]),
     "estimate": Verb("tell how much memory a model will need", count, [_add_path, _add_estimate, add_output]),
+    "convert": Verb("write a checkpoint in another format", write, [_add_convert, add_output]),
     "verify": Verb("look for damage in a checkpoint's files", check, [_add_path, add_output]),
 }
