@@ -12,6 +12,7 @@ from . import _core
 from .checkpoint import GenerationConfig
 from .errors import ArgumentError
 from .generate import Generation, Piece, Result, check_length
+from .rewinding import rewound
 from .sampling import GenerationOptions, Sampling
 from .tokenizer import Tokenizer
 
@@ -44,7 +45,7 @@ class Chat:
         if system is not None:
             self._messages.append({"role": "system", "content": _checked("system", system)})
         self._decoder = new_decoder()
-        self._run: Generation | None = None  # the last turn; its ids say what is in the decoder's cache
+        self._run: Generation | None = None  # the last turn
         self._answer: Generator[Piece, None, None] | None = None  # of the last turn, maybe unfinished
 
     @property
@@ -72,7 +73,7 @@ class Chat:
         question = {"role": "user", "content": _checked("text", text)}
         ids = np.array(self._tokenizer.encode_messages([*self._messages, question]), np.int32)
         check_length(len(ids), self._context)
-        self._decoder = self._rewound(ids)
+        self._decoder = rewound(self._decoder, self._ids, ids, self._new_decoder)
         self._run = Generation(self._decoder, ids, sampling, context=self._context, tokenizer=self._tokenizer)
         self._answer = self._pieces(question, self._run, sampling)
         return self._run, self._answer
@@ -93,6 +94,11 @@ class Chat:
         text = self._tokenizer.decode(tokens)
         return text[: min((place for place in map(text.find, sampling.stop) if place >= 0), default=len(text))]
 
+    @property
+    def _ids(self) -> NDArray[np.int32]:
+        """(N,) of the last turn; the decoder has seen the first `length` of them."""
+        return np.zeros(0, np.int32) if self._run is None else self._run.ids
+
     def _give_up(self) -> None:
         """Ends an answer that was left unfinished."""
         try:
@@ -102,16 +108,6 @@ class Chat:
             raise ArgumentError(
                 "this chat is giving another answer", remedy="Wait for it, or use one chat for each thread."
             ) from None
-
-    def _rewound(self, ids: NDArray[np.int32]) -> _core.Decoder:
-        """A decoder that has seen a beginning of `ids`, not all of them: this chat's, where its cache allows that."""
-        seen = np.zeros(0, np.int32) if self._run is None else self._run.ids[: self._decoder.length]
-        shorter = min(len(seen), len(ids) - 1)
-        different = np.flatnonzero(seen[:shorter] != ids[:shorter])
-        common = int(different[0]) if different.size else shorter
-        if common == self._decoder.length or self._decoder.rewind(common):
-            return self._decoder
-        return self._new_decoder()
 
 
 def _checked(name: str, text: object) -> str:
