@@ -166,6 +166,15 @@ def test_the_report(tmp_path):
     assert "per-layer embeddings" in str(report)
 
 
+def test_the_plot(tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    report = gemmule.convert(FIXTURES / "e2b", tmp_path / "a.gguf", to="q4_0")
+    errors, sizes = report.plot().axes
+    drawn = sum(len(line.get_xdata()) for line in errors.lines)
+    assert drawn == sum(tensor.relative_error > 0 for tensor in report.tensors) > 60
+    assert sum(bar.get_width() for bar in sizes.patches) == pytest.approx(report.bytes / 1e6)
+
+
 def test_what_exists_is_replaced_only_on_demand(tmp_path):
     target = tmp_path / "a.gguf"
     target.write_text("mine")

@@ -7,7 +7,6 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from .code_usage import code_usage
 from .contents import contents
-from .errors import UnsupportedError
+from .plotting import new_figure
 from .shapes import KINDS, LEFTOVERS, UNKNOWN
 from .table import amount, table
 from .tensors import CACHE_SCALE, INPUT_SCALE, OUTPUT_SCALE, WEIGHT, Tensor, Tensors
@@ -153,11 +152,7 @@ class Inspection:
         Raises:
             UnsupportedError: matplotlib is not installed.
         """
-        try:
-            figures = import_module("matplotlib.figure")
-        except ImportError:
-            raise UnsupportedError("plots need matplotlib", remedy="pip install 'gemmule[plot]'") from None
-        figure = figures.Figure(figsize=(14, 7), layout="constrained")
+        figure = new_figure(14, 7)
         left, right = figure.subplots(1, 2)
         self._plot_layers(left)
         _plot_codes(right, code_usage(self.path, rows=rows))

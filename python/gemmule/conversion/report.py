@@ -6,10 +6,9 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from typing import Any
 
-from ..errors import UnsupportedError
+from ..plotting import new_figure
 from ..table import amount, table
 
 
@@ -86,11 +85,7 @@ class ConvertReport:
         Raises:
             UnsupportedError: matplotlib is not installed.
         """
-        try:
-            figures = import_module("matplotlib.figure")
-        except ImportError:
-            raise UnsupportedError("plots need matplotlib", remedy="pip install 'gemmule[plot]'") from None
-        figure = figures.Figure(figsize=(14, 5), layout="constrained")
+        figure = new_figure(14, 5)
         left, right = figure.subplots(1, 2)
         changed = [tensor for tensor in self.tensors if tensor.relative_error > 0]
         for stored in dict.fromkeys(tensor.stored for tensor in changed):
