@@ -98,9 +98,9 @@ class SourceType {
     return hn::BitCast(F32(), hn::And(hn::Add(bits, up), hn::Set(du, ~((std::uint32_t{1} << dropped_) - 1))));
   }
 
-  // low and high: what rounds to x > 0, a number of the type, lies between. Numbers of up to 15 bits, as products of a
-  // float16 and a code, are told from the ends of that interval with certainty: these stand 2^-18 of x beyond ends that
-  // belong to it and before ends that do not.
+  // What rounds to x > 0, a number of the type, lies between low and high. Both are moved by up to 2^-18 of x, outwards
+  // where the end itself rounds to x, inwards where it does not: a product of a float16 and a code has at most 15 bits,
+  // so that it is an end or farther from it than that.
   HWY_INLINE void Interval(VF32 x, VF32& low, VF32& high) const {
     const U32 du;
     const auto bits = hn::BitCast(du, x);

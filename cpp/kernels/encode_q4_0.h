@@ -14,7 +14,7 @@ enum class Grid {
   kLlama,
   // A scale whose products with the codes, rounded to the type that the weights were widened from, are the weights; of
   // several the one with the least squared error. Where there is none, the scale and the codes that minimise the
-  // squared error. How: kernels/q4_0_scale-inl.h; why and how well: docs/decisions/0016.
+  // squared error. How: kernels/q4_0_grid-inl.h, q4_0_least_squares-inl.h; why and how well: docs/decisions/0016.
   kRecover,
 };
 

@@ -58,7 +58,7 @@ HWY_INLINE PartScale BestScale(const float* x, const PartRange& range, float blo
   if (!(magnitude > 0.0f)) return {0.0f, 0.0f};
   const float sign = range.most > -range.least ? -1.0f : 1.0f;
   // 0.6 of a step may be cut off.
-  const VF32 first = hn::Max(hn::Ceil(hn::Set(d, magnitude / (32.6f * block_scale))), hn::Set(d, 1.0f));
+  const VF32 first = hn::Ceil(hn::Set(d, magnitude / (32.6f * block_scale)));
   HWY_ALIGN float scales[kVirtualLanes];
   HWY_ALIGN float errors[kVirtualLanes];
   VF32 least_error[kRegs];
@@ -105,7 +105,6 @@ HWY_INLINE BlockScales FindScales(const float* x) {
     magnitude = HWY_MAX(magnitude, ranges[p].Magnitude());
   }
   BlockScales best;
-  if (!(magnitude > 0.0f)) return best;
   float least_error = std::numeric_limits<float>::infinity();
   for (const float largest : {124.0f, 116.0f, 108.0f, 100.0f}) {
     BlockScales scales;
