@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-import gemmule
-
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
@@ -43,8 +41,6 @@ def test_runs(path, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="the extra `notebooks` is not installed")
     for needed in ("ipykernel", "ipywidgets", "matplotlib"):
         pytest.importorskip(needed, reason="the extra `notebooks` is not installed")
-    if path.stem == "02_convert" and not hasattr(gemmule, "convert"):
-        pytest.skip("there is no gemmule.convert yet")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(tmp_path)}}
