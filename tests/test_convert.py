@@ -131,6 +131,16 @@ def test_blocks_stay_what_they_are(tmp_path):
     assert stored(tmp_path / "a.gguf") == stored(source)
 
 
+def test_a_file_without_what_shared_layers_do_not_use(tmp_path):
+    gemmule.convert("fairy", tmp_path / "a.gguf", to="q4_0")
+    gemmule.convert(tmp_path / "a.gguf", tmp_path / "folder", to="bf16")
+    ids = IDS[:30]
+    exact, rounded = (
+        gemmule.load(tmp_path / name, kv="float32", activations="float32").logits(ids) for name in ("a.gguf", "folder")
+    )
+    assert np.abs(exact - rounded).mean() < 0.05
+
+
 def test_embeddings_in_blocks_of_256(tmp_path):
     folder = make_checkpoint(tmp_path / "source", hidden_size=256, hidden_size_per_layer_input=64)
     gemmule.convert(folder, tmp_path / "a.gguf", to="q4_0")

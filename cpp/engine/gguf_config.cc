@@ -161,6 +161,8 @@ Config ReadGgufConfig(const GgufFiles& checkpoint, GgufTensors& tensors) {
   const Where at{.file = checkpoint.path, .tensor = kArchitectureKey};
   CheckHeads(config, at);
   ShareKeysAndValues(config, at);
+  // The tensors of a layer that reads another's keys and values may be left out, and say nothing.
+  for (LayerConfig& layer : config.layers) layer.has_v_proj = config.layers[layer.kv_owner].has_v_proj;
   architecture.set_ropes(fields, tensors, config);
   config.generation = architecture.generation(config);
   return config;
