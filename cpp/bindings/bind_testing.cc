@@ -14,17 +14,23 @@
 #include "formats/json.h"
 #include "formats/safetensors.h"
 #include "kernels/attend.h"
+#include "kernels/code_scales.h"
 #include "kernels/elementwise.h"
 #include "kernels/encode.h"
+#include "kernels/encode_codes.h"
+#include "kernels/error_scale.h"
 #include "kernels/int8_rows.h"
 #include "kernels/kl_divergence.h"
 #include "kernels/largest.h"
 #include "kernels/log_sum_exp.h"
 #include "kernels/matmul_f32.h"
 #include "kernels/matmul_i8.h"
+#include "kernels/recovered_scale.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/steps.h"
+#include "kernels/trained_scale.h"
+#include "kernels/training_marks.h"
 #include "model/linear.h"
 #include "quant/row.h"
 
@@ -117,6 +123,12 @@ Floats RunDecodeRow(const Bytes& row, const std::string& encoding, const std::op
   return y;
 }
 
+py::dict AsDict(const EncodeCounts& counts) {
+  using namespace py::literals;
+  return py::dict("elements"_a = counts.elements, "on_grid"_a = counts.on_grid, "saturated"_a = counts.saturated,
+                  "squares"_a = counts.squares, "error_squares"_a = counts.error_squares);
+}
+
 py::tuple RunEncode(const Floats& x, const std::string& source, const std::string& target, const std::string& grid) {
   const EncodeOptions options = {.target = EncodingNamed(target),
                                  .source = EncodingNamed(source),
@@ -129,10 +141,43 @@ py::tuple RunEncode(const Floats& x, const std::string& source, const std::strin
   for (py::ssize_t row = 0; row < x.shape(0); ++row) {
     EncodeWeights(options, {x.data(row, 0), Dim(x, 1)}, reinterpret_cast<std::byte*>(out.mutable_data(row, 0)), counts);
   }
-  using namespace py::literals;
-  return py::make_tuple(
-      out, py::dict("elements"_a = counts.elements, "on_grid"_a = counts.on_grid, "saturated"_a = counts.saturated,
-                    "squares"_a = counts.squares, "error_squares"_a = counts.error_squares));
+  return py::make_tuple(out, AsDict(counts));
+}
+
+Encoding CodesNamed(const std::string& name) {
+  const Encoding encoding = EncodingNamed(name);
+  Want(HasScales(encoding), "codes: want an encoding with scales of its own");
+  return encoding;
+}
+
+ScaleRule RuleNamed(const std::string& name) {
+  Want(name == "absmax" || name == "search" || name == "recover", "rule: not known");
+  return name == "absmax" ? ScaleRule::kAbsmax : name == "search" ? ScaleRule::kSearch : ScaleRule::kRecover;
+}
+
+Floats RunFindScales(const Floats& x, const std::string& rule, const std::string& codes, const std::string& source,
+                     const std::string& scale_type, std::size_t groups) {
+  Want(x.ndim() == 2 && groups > 0 && Dim(x, 1) % groups == 0, "x: want (rows, K), K a multiple of groups");
+  Floats scales({x.shape(0), static_cast<py::ssize_t>(groups)});
+  for (py::ssize_t row = 0; row < x.shape(0); ++row) {
+    FindScales(RuleNamed(rule), CodesNamed(codes), EncodingNamed(source), EncodingNamed(scale_type),
+               {x.data(row, 0), Dim(x, 1)}, {scales.mutable_data(row, 0), groups});
+  }
+  return scales;
+}
+
+py::tuple RunEncodeCodes(const Floats& x, const std::string& codes, const std::string& source, const Floats& scales) {
+  const Encoding encoding = CodesNamed(codes);
+  Want(x.ndim() == 2 && scales.ndim() == 2 && x.shape(0) == scales.shape(0) && Dim(scales, 1) > 0 &&
+           Dim(x, 1) % (Dim(scales, 1) * Planes(encoding)) == 0,
+       "want x (rows, K) and scales (rows, G)");
+  Bytes out({x.shape(0), static_cast<py::ssize_t>(Dim(x, 1) / Planes(encoding))});
+  EncodeCounts counts;
+  for (py::ssize_t row = 0; row < x.shape(0); ++row) {
+    EncodeCodes(encoding, EncodingNamed(source), {x.data(row, 0), Dim(x, 1)}, {scales.data(row, 0), Dim(scales, 1)},
+                reinterpret_cast<std::byte*>(out.mutable_data(row, 0)), counts);
+  }
+  return py::make_tuple(out, AsDict(counts));
 }
 
 Floats RunAttend(const Floats& q, const Floats& k, const Floats& v, const std::string& element, float k_scale,
@@ -290,6 +335,39 @@ void BindTesting(py::module_& module) {
   module.def("matmul_f32", &RunMatmulF32, py::arg("weight"), py::arg("encoding"), py::arg("scales"), py::arg("x"));
   module.def("decode_row", &RunDecodeRow, py::arg("row"), py::arg("encoding"), py::arg("scales"), py::arg("n"));
   module.def("encode", &RunEncode, py::arg("x"), py::arg("source"), py::arg("target"), py::arg("grid"));
+  module.def("find_scales", &RunFindScales, py::arg("x"), py::arg("rule"), py::arg("codes"), py::arg("source"),
+             py::arg("scale_type"), py::arg("groups"));
+  module.def("encode_codes", &RunEncodeCodes, py::arg("x"), py::arg("codes"), py::arg("source"), py::arg("scales"));
+  module.def(
+      "error_scale",
+      [](const Floats& x, const std::string& rule, const std::string& codes) {
+        Want(x.size() > 0 && (rule == "expected" || rule == "least"), "want weights, rule expected or least");
+        const CodeRange range = RangeOf(CodesNamed(codes));
+        return rule == "least" ? LeastSquaresScale(range, View(x)) : ExpectedErrorScale(range, View(x));
+      },
+      py::arg("x"), py::arg("rule"), py::arg("codes"));
+  module.def(
+      "trained_scale",
+      [](const Floats& x, int bits, float expected) {
+        Want((bits == 2 || bits == 4) && expected > 0.0f, "want 2 or 4 bits, and a positive scale");
+        return TrainedScale(bits, View(x), expected);
+      },
+      py::arg("x"), py::arg("bits"), py::arg("expected"));
+  module.def(
+      "training_marks",
+      [](int bits) {
+        Want(bits == 2 || bits == 4, "want 2 or 4 bits");
+        const TrainingMarks& marks = MarksOf(bits);
+        return py::make_tuple(Floats({2, TrainingMarks::kBins}, marks.scores[0].data()), marks.deviation);
+      },
+      py::arg("bits"));
+  module.def(
+      "recovered_scale",
+      [](const Floats& x, const std::string& codes, const std::string& source, const std::string& scale_type) {
+        Want(x.size() > 0, "want weights");
+        return RecoveredScale(CodesNamed(codes), EncodingNamed(source), EncodingNamed(scale_type), View(x));
+      },
+      py::arg("x"), py::arg("codes"), py::arg("source"), py::arg("scale_type"));
   module.def("attend", &RunAttend, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("element"), py::arg("k_scale"),
              py::arg("v_scale"));
   module.def("linear", &RunLinear, py::arg("model"), py::arg("name"), py::arg("x"));

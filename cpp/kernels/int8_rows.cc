@@ -63,12 +63,7 @@ std::int32_t QuantizeStatic(std::size_t planes, std::size_t plane_stride, const 
   return hn::ReduceSum(DI32(), sum);
 }
 
-float MaxAbs(const float* x, std::size_t k) {
-  const F32 d;
-  VF32 max = hn::Zero(d);
-  for (std::size_t i = 0; i < k; i += kLanes) max = hn::Max(max, hn::Abs(LoadCount(x + i, HWY_MIN(kLanes, k - i))));
-  return hn::ReduceMax(d, max);
-}
+float LargestMagnitude(const float* x, std::size_t k) { return MaxAbs(x, k); }
 
 void QuantizeTwoDigits(std::size_t planes, std::size_t plane_stride, const float* x, std::size_t k, float scale,
                        std::int8_t* HWY_RESTRICT high, std::int8_t* HWY_RESTRICT low, std::int32_t* sums) {
@@ -101,7 +96,7 @@ namespace gemmule {
 
 HWY_EXPORT(QuantizeStatic);
 HWY_EXPORT(QuantizeTwoDigits);
-HWY_EXPORT(MaxAbs);
+HWY_EXPORT(LargestMagnitude);
 
 std::int32_t QuantizeStatic(Encoding encoding, std::span<const float> x, float scale, std::int8_t* out) noexcept {
   const std::size_t planes = Planes(encoding);
@@ -117,7 +112,7 @@ float QuantizeTwoDigits(Encoding encoding, std::span<const float> x, std::int8_t
   std::memset(high, 0, planes * stride);
   std::memset(low, 0, planes * stride);
   sums[0] = sums[1] = 0;
-  const float scale = HWY_DYNAMIC_DISPATCH(MaxAbs)(x.data(), x.size()) / 32639.0f;
+  const float scale = HWY_DYNAMIC_DISPATCH(LargestMagnitude)(x.data(), x.size()) / 32639.0f;
   if (!(scale > 0.0f) || !std::isfinite(scale)) return scale;  // zeros; or Inf and NaN, which spread by the scale
   HWY_DYNAMIC_DISPATCH(QuantizeTwoDigits)(planes, stride, x.data(), x.size(), scale, high, low, sums);
   return scale;

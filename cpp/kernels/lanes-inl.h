@@ -78,6 +78,14 @@ HWY_INLINE VF32 LoadCount(const float* p, std::size_t count) {
   return count == kLanes ? hn::LoadU(F32(), p) : hn::LoadN(F32(), p, count);
 }
 
+// max |x[i]| for i < n, 0 if there are none. Exact, so in any order.
+HWY_INLINE float MaxAbs(const float* x, std::size_t n) {
+  const F32 d;
+  VF32 max = hn::Zero(d);
+  for (std::size_t i = 0; i < n; i += kLanes) max = hn::Max(max, hn::Abs(LoadCount(x + i, HWY_MIN(kLanes, n - i))));
+  return hn::ReduceMax(d, max);
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace gemmule
 HWY_AFTER_NAMESPACE();

@@ -32,4 +32,15 @@ struct Channelwise {
   }
 };
 
+// Codes of `bits` bits that a group of weights may have; kG4's are those of kC4.
+struct CodeRange {
+  int bits;
+  float min;
+  float max;
+};
+constexpr CodeRange RangeOf(Encoding encoding) {
+  const int bits = encoding == Encoding::kG4 ? 4 : static_cast<int>(8 / BlockElements(encoding));
+  return {bits, -static_cast<float>(1 << (bits - 1)), static_cast<float>((1 << (bits - 1)) - 1)};
+}
+
 }  // namespace gemmule

@@ -58,6 +58,26 @@ def encode(x: F32, source: str, target: str, grid: str) -> tuple[NDArray[np.uint
     "q4_0" | "q8_0" | "q6_k", and what became of all rows: elements, on_grid, saturated, squares, error_squares.
     grid "recover" | "llama", of q4_0."""
 
+def find_scales(x: F32, rule: str, codes: str, source: str, scale_type: str, groups: int) -> F32:
+    """x (rows, K), widened from source "f32" | "f16" | "bf16" -> (rows, groups), by rule "absmax" | "search" |
+    "recover", for codes "c2" | "c4" | "c8" | "u8" | "g4"; scale_type "f32" | "bf16"."""
+
+def encode_codes(x: F32, codes: str, source: str, scales: F32) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """x (rows, K), scales (rows, G) -> packed codes (rows, bytes), and what became of all rows: elements, on_grid,
+    saturated, squares, error_squares."""
+
+def error_scale(x: F32, rule: str, codes: str) -> float:
+    """x (n,). rule "expected" | "least" squared error."""
+
+def trained_scale(x: F32, bits: int, expected: float) -> float | None:
+    """x (n,), 2 or 4 bits; None where x shows no training."""
+
+def training_marks(bits: int) -> tuple[F32, float]:
+    """2 or 4 bits: scores (2, bins) of positive and negative weights, and the deviation of one score."""
+
+def recovered_scale(x: F32, codes: str, source: str, scale_type: str) -> float | None:
+    """x (n,), codes times a scale, rounded to source: that scale."""
+
 def attend(q: F32, k: F32, v: F32, element: str, k_scale: float, v_scale: float) -> F32:
     """One head: q (d,), k and v (n, d) float32, stored as element "f32" | "bf16" | "i8" | "i4" -> (d,).
     Score scale 1, softmax over the n keys."""

@@ -87,6 +87,14 @@ def encode_rows() -> None:
                 for grid in ("llama", "recover"):
                     got, _ = testing.encode(x, "f32", encoding, grid)
                     assert np.array_equal(got, testing.encode(stored, "f32", encoding, grid)[0])
+        for codes in ("c2", "c4", "c8"):
+            for n in (4, 12, 32, 36, 132, 1028):
+                stored = random.standard_normal((1, n)).astype(np.float32)
+                x = before_forbidden_page(stored.view(np.uint8)).view(np.float32)
+                for rule in ("absmax", "search", "recover"):
+                    scales = testing.find_scales(x, rule, codes, "f32", "f32", 1)
+                    got, _ = testing.encode_codes(x, codes, "f32", scales)
+                    assert np.array_equal(got, testing.encode_codes(stored, codes, "f32", scales)[0])
 
 
 def run_this_file(*arguments: str) -> subprocess.CompletedProcess:
