@@ -125,6 +125,15 @@ def test_a_grid_is_recovered(tmp_path, change):
         assert max(tensor.on_grid for tensor in blocks(requantized)) < 0.05
 
 
+def test_weights_on_no_grid_are_said_to_be(tmp_path):
+    report = gemmule.convert(FIXTURES / "e2b", tmp_path / "a.gguf", to="q4_0")
+    assert len(report.notes) == 1
+    assert "llama" in report.notes[0]
+    assert report.notes[0] in str(report)
+    assert gemmule.convert(FIXTURES / "e2b", tmp_path / "b.gguf", to="q4_0", grid="llama").notes == ()
+    assert gemmule.convert(FIXTURES / "ct_w4a16", tmp_path / "c.gguf", to="q4_0").notes == ()
+
+
 def test_blocks_stay_what_they_are(tmp_path):
     source = FIXTURES / "gguf_e2b" / "model-Q4_0-pure.gguf"
     gemmule.convert(source, tmp_path / "a.gguf", to="q4_0", pure=True)
@@ -209,6 +218,10 @@ def test_a_weight_that_is_not_finite_leaves_nothing(tmp_path, suffix):
         gemmule.convert(folder, tmp_path / f"target{suffix}", to="bf16")
     assert error.value.tensor == "layers.2.self_attn.o_proj.weight"
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    report = gemmule.convert(folder, tmp_path / f"target{suffix}", to="bf16", allow_nonfinite=True)
+    assert sum(tensor.nonfinite for tensor in report.tensors) == 1
+    assert np.isfinite([tensor.relative_error for tensor in report.tensors]).all()
+    assert "nonfinite" in report.to_json()
 
 
 @pytest.mark.parametrize(
@@ -218,6 +231,8 @@ def test_a_weight_that_is_not_finite_leaves_nothing(tmp_path, suffix):
         ({"to": "q4_0", "grid": "best"}, "grid"),
         ({"to": "q4_0", "embeddings": "f32"}, "embeddings"),
         ({"to": "bf16", "threads": 0}, "threads"),
+        ({"to": "mobile", "scales": "best"}, "scales"),
+        ({"to": "mobile", "ple_scale": "both"}, "ple_scale"),
     ],
 )
 def test_wrong_arguments(tmp_path, arguments, message):

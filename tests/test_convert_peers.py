@@ -158,6 +158,59 @@ def test_transformers_opens_a_folder_made_of_gguf(transformers, name, tmp_path):
     assert set(tokenizer.all_special_ids) == set(core.gguf_tokenizer().control_tokens)
 
 
+def opened_by_transformers(transformers, folder):
+    model, report = transformers.AutoModelForImageTextToText.from_pretrained(
+        folder, dtype="float32", output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert not report["mismatched_keys"]
+    return model.eval()
+
+
+def logits_of(model, ids: np.ndarray) -> np.ndarray:
+    torch = pytest.importorskip("torch", reason=WHY)
+    with torch.no_grad():
+        return model(torch.tensor(ids[None].astype(np.int64))).logits[0].numpy()
+
+
+@pytest.mark.parametrize("arguments", [{}, {"scales": "absmax"}, {"overrides": {"down_proj$": 8, "embed_tokens$": 4}}])
+def test_transformers_opens_our_mobile_folder(transformers, tmp_path, arguments):
+    """Short prompts, judged as the fixture's case.json says: few roundings each, so that few flip."""
+    source = FIXTURES / "mobile_source"
+    scales = FIXTURES / "mobile_source" / "activation_scales.safetensors"
+    gemmule.convert(source, tmp_path / "a", to="mobile", ple_scale="row", activation_scales=scales, **arguments)
+    model = opened_by_transformers(transformers, tmp_path / "a")
+    ours = gemmule.load(tmp_path / "a", kv="float32")
+    prompts = np.random.default_rng(1).integers(3, 600, (16, 8)).astype(np.int32)
+    errors = [np.abs(logits_of(model, ids)[-1] - ours.logits(ids)[-1]).max() for ids in prompts]
+    assert sum(error <= 5e-3 for error in errors) >= 10
+
+
+@pytest.mark.parametrize("name", ["e2b", "dense"])
+def test_transformers_opens_our_groups_of_4_bits(transformers, tmp_path, name):
+    pytest.importorskip("compressed_tensors", reason=WHY)
+    gemmule.convert(FIXTURES / name, tmp_path / "a", to="w4a16")
+    ids = read_case(name).ids
+    theirs = logits_of(opened_by_transformers(transformers, tmp_path / "a"), ids)
+    ours = gemmule.load(tmp_path / "a", kv="float32", activations="float32").logits(ids)
+    assert np.abs(theirs - ours).max() <= 2e-3  # as the fixture's case.json has it
+
+
+@pytest.mark.parametrize("arguments", [{"to": "q4_0"}, {"to": "q4_0", "pure": True}, {"to": "q8_0"}, {"to": "bf16"}])
+def test_llama_cpp_generates_from_our_file(llama_cpp, tmp_path, arguments):
+    """The bundled model's text, and logits within the distance of its own arithmetic."""
+    gemmule.convert("fairy", tmp_path / "a.gguf", **arguments)
+    peer = llama_cpp.Llama(str(tmp_path / "a.gguf"), n_ctx=128, n_threads=1, logits_all=True, verbose=False)
+    ours = gemmule.load(tmp_path / "a.gguf", kv="float32", activations="float32")
+    ids = ours.tokenizer.encode("Once upon a time there was a king who had")
+    peer.eval(ids)
+    theirs = np.array(peer.scores[: len(ids)])
+    exact = ours.logits(ids)
+    assert np.abs(theirs - exact).mean() < 0.1 * exact.std()
+    text = peer.create_completion("Once upon a time", max_tokens=24, temperature=0)["choices"][0]["text"]
+    assert len(text.split()) > 10
+
+
 def test_transformers_opens_a_config_without_towers(transformers, tmp_path):
     config = json.loads((E2B / "config.json").read_text())
     config |= {"vision_config": {"model_type": "gemma4_vision"}, "audio_config": {"model_type": "gemma4_audio"}}

@@ -6,6 +6,7 @@
 #include "engine/gguf_text.h"
 #include "formats/checkpoint_files.h"
 #include "formats/gguf_files.h"
+#include "formats/safetensors.h"
 #include "formats/stand_in.h"
 #include "kernels/attend.h"
 #include "model/forward.h"
@@ -25,6 +26,15 @@ py::list Listed(const TensorFiles& weights) {
 }
 
 py::list Tensors(const std::string& folder) { return Listed(OpenCheckpoint(folder).weights); }
+
+py::list FileTensors(const std::string& path) {
+  auto file = std::make_shared<const MappedFile>(MappedFile::Open(path));
+  RefuseStandIn(*file);
+  TensorFiles files;
+  files.Add(file, ReadSafetensors(*file, 0));
+  files.SortByName();
+  return Listed(files);
+}
 
 Config ConfigOf(const GgufFiles& files) {
   GgufTensors tensors(files);
@@ -94,6 +104,7 @@ Encoding EncodingNamed(const std::string& name) {
 
 void BindFiles(py::module_& module) {
   module.def("tensors", &Tensors, py::arg("folder"));
+  module.def("file_tensors", &FileTensors, py::arg("path"));
   module.def(
       "refuse_stand_in", [](const std::string& path) { RefuseStandIn(MappedFile::Open(path)); }, py::arg("path"));
   py::class_<GgufHeaders>(module, "GgufHeaders")

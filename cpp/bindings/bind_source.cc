@@ -21,8 +21,13 @@ py::list Tensors(const Source& source) {
   return list;
 }
 
-py::tuple AsTuple(const EncodeCounts& counts) {
-  return py::make_tuple(counts.elements, counts.on_grid, counts.saturated, counts.squares, counts.error_squares);
+py::tuple Encode(Source& source, std::size_t tensor, RowEncoder& encoder, const EncodeTarget& target,
+                 bool allow_nonfinite) {
+  EncodeCounts counts;
+  WithoutGil(
+      [&](const Parallel::StopCheck& stop) { counts = source.Encode(tensor, encoder, target, allow_nonfinite, stop); });
+  return py::make_tuple(counts.elements, counts.on_grid, counts.saturated, counts.nonfinite, counts.squares,
+                        counts.error_squares);
 }
 
 Floats Rows(const Source& source, std::size_t tensor, std::size_t first, std::size_t count) {
@@ -50,15 +55,22 @@ void BindSource(py::module_& module) {
       .def(
           "encode",
           [](Source& source, std::size_t tensor, const std::string& encoding, const std::string& grid, int descriptor,
-             std::uint64_t offset) {
+             std::uint64_t offset, bool allow_nonfinite) {
             const auto encoder = MakeRowEncoder(encoding, grid, source.tensors().at(tensor));
-            EncodeCounts counts;
-            WithoutGil([&](const Parallel::StopCheck& stop) {
-              counts = source.Encode(tensor, *encoder, descriptor, offset, stop);
-            });
-            return AsTuple(counts);
+            return Encode(source, tensor, *encoder, {descriptor, offset}, allow_nonfinite);
           },
-          py::arg("tensor"), py::arg("encoding"), py::arg("grid"), py::arg("descriptor"), py::arg("offset"));
+          py::arg("tensor"), py::arg("encoding"), py::arg("grid"), py::arg("descriptor"), py::arg("offset"),
+          py::arg("allow_nonfinite"))
+      .def(
+          "encode_codes",
+          [](Source& source, std::size_t tensor, const std::string& encoding, const std::string& rule,
+             const std::string& scale_type, Floats scales, int descriptor, std::uint64_t offset, bool allow_nonfinite) {
+            const std::span<float> all(scales.mutable_data(), static_cast<std::size_t>(scales.size()));
+            const auto encoder = MakeCodeEncoder(encoding, rule, scale_type, source.tensors().at(tensor), all);
+            return Encode(source, tensor, *encoder, {descriptor, offset}, allow_nonfinite);
+          },
+          py::arg("tensor"), py::arg("encoding"), py::arg("rule"), py::arg("scale_type"), py::arg("scales").noconvert(),
+          py::arg("descriptor"), py::arg("offset"), py::arg("allow_nonfinite"));
 }
 
 }  // namespace gemmule

@@ -29,6 +29,7 @@
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/steps.h"
+#include "kernels/sum_of_squares.h"
 #include "kernels/trained_scale.h"
 #include "kernels/training_marks.h"
 #include "model/linear.h"
@@ -313,6 +314,7 @@ void BindTesting(py::module_& module) {
   module.def(
       "softcap", [](const Floats& x, float cap) { return Changed(x, [&](std::span<float> y) { Softcap(cap, y); }); },
       py::arg("x"), py::arg("cap"));
+  module.def("sum_of_squares", [](const Floats& x) { return SumOfSquares(View(x)); }, py::arg("x"));
   module.def("largest", [](const Floats& x) { return Largest(View(x)); }, py::arg("x"));
   module.def(
       "log_sum_exp",

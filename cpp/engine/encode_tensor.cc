@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
+#include <span>
 #include <string>
 #include <system_error>
 #include <vector>
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "kernels/sum_of_squares.h"
 
 namespace gemmule {
 namespace {
@@ -44,6 +46,17 @@ void PwriteAll(int descriptor, std::span<const std::byte> bytes, std::uint64_t o
        .found = std::to_string(*at) + " in row " + std::to_string(row) + ", column " + std::to_string(at - x.begin())});
 }
 
+// Makes them 0; how many they were.
+std::uint64_t ReplaceNonfinite(std::span<float> x) {
+  std::uint64_t count = 0;
+  for (float& value : x) {
+    if (std::isfinite(value)) continue;
+    value = 0.0f;
+    ++count;
+  }
+  return count;
+}
+
 // Gives the pages of rows that were read back. Vectors lie in no file.
 void Forget(const SourceTensor& source, const TensorFiles& files) {
   for (const MatrixView& part : source.parts) {
@@ -56,7 +69,7 @@ void Forget(const SourceTensor& source, const TensorFiles& files) {
 }  // namespace
 
 EncodeCounts EncodeTensor(const SourceTensor& source, const TensorFiles& files, RowEncoder& encoder, Parallel& parallel,
-                          int descriptor, std::uint64_t offset) {
+                          const EncodeTarget& target, bool allow_nonfinite) {
   const std::size_t rows = source.rows();
   const std::size_t cols = source.cols();
   const std::size_t row_bytes = encoder.row_bytes();
@@ -72,17 +85,20 @@ EncodeCounts EncodeTensor(const SourceTensor& source, const TensorFiles& files, 
       const std::span<float> row(x.data() + begin * cols, cols);  // one for all rows of this thread's piece
       for (std::size_t i = begin; i < end; ++i) {
         source.Decode(first + i, row);
-        nonfinite[i] = std::any_of(row.begin(), row.end(), [](float value) { return !std::isfinite(value); });
+        nonfinite[i] = !std::isfinite(SumOfSquares(row));
         counts[i] = {};
-        if (!nonfinite[i]) encoder.Encode(first + i, row, encoded.data() + i * row_bytes, counts[i]);
+        if (nonfinite[i] && allow_nonfinite) counts[i].nonfinite = ReplaceNonfinite(row);
+        if (!nonfinite[i] || allow_nonfinite) {
+          encoder.Encode(first + i, row, encoded.data() + i * row_bytes, counts[i]);
+        }
       }
     });
     parallel.ThrowIfStopped();
     const auto bad = std::find(nonfinite.begin(), nonfinite.begin() + static_cast<std::ptrdiff_t>(count), 1);
     const std::size_t good = static_cast<std::size_t>(bad - nonfinite.begin());
-    if (good != count) RefuseNonfinite(source, files, first + good);
+    if (good != count && !allow_nonfinite) RefuseNonfinite(source, files, first + good);
     for (std::size_t i = 0; i < count; ++i) sum += counts[i];
-    PwriteAll(descriptor, {encoded.data(), count * row_bytes}, offset + first * row_bytes);
+    PwriteAll(target.descriptor, {encoded.data(), count * row_bytes}, target.offset + first * row_bytes);
   }
   Forget(source, files);
   return sum;

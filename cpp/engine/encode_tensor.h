@@ -21,11 +21,18 @@ class RowEncoder {
   virtual void Encode(std::size_t row, std::span<const float> x, std::byte* out, EncodeCounts& counts) noexcept = 0;
 };
 
-// Encodes the rows of `source`, whose maps are `files`, and writes them into the open file `descriptor` from byte
-// `offset` on, some megabytes at a time. The source's pages are given back as it goes.
+// Where the rows go: an open file, from a byte on.
+struct EncodeTarget {
+  int descriptor;
+  std::uint64_t offset;
+};
+
+// Encodes the rows of `source`, whose maps are `files`, and writes them into the target, some megabytes at a time. The
+// source's pages are given back as it goes.
 //
-// Throws FormatError that names the first NaN or infinity, ResourceError where the file cannot be written, Stopped.
+// Throws FormatError that names the first NaN or infinity, unless they are allowed: they are 0 then, but in rows that
+// are copied; ResourceError where the file cannot be written; Stopped.
 EncodeCounts EncodeTensor(const SourceTensor& source, const TensorFiles& files, RowEncoder& encoder, Parallel& parallel,
-                          int descriptor, std::uint64_t offset);
+                          const EncodeTarget& target, bool allow_nonfinite);
 
 }  // namespace gemmule

@@ -42,10 +42,10 @@ bool Source::Equal(std::size_t tensor, std::size_t other) const {
   return true;
 }
 
-EncodeCounts Source::Encode(std::size_t tensor, RowEncoder& encoder, int descriptor, std::uint64_t offset,
+EncodeCounts Source::Encode(std::size_t tensor, RowEncoder& encoder, const EncodeTarget& target, bool allow_nonfinite,
                             const Parallel::StopCheck& stop) {
   parallel_.Reset(stop);
-  return EncodeTensor(tensors_.at(tensor), checkpoint_->files, encoder, parallel_, descriptor, offset);
+  return EncodeTensor(tensors_.at(tensor), checkpoint_->files, encoder, parallel_, target, allow_nonfinite);
 }
 
 }  // namespace gemmule

@@ -24,7 +24,7 @@ class Source {
   // Whether two tensors are stored in the same bytes.
   bool Equal(std::size_t tensor, std::size_t other) const;
   // Throws as EncodeTensor does. Not for two threads at once.
-  EncodeCounts Encode(std::size_t tensor, RowEncoder& encoder, int descriptor, std::uint64_t offset,
+  EncodeCounts Encode(std::size_t tensor, RowEncoder& encoder, const EncodeTarget& target, bool allow_nonfinite,
                       const Parallel::StopCheck& stop);
 
  private:

@@ -118,23 +118,50 @@ class SourceType {
   std::uint32_t last_;  // the last bit that it has
 };
 
-// Adds up what became of a row's elements, in double: virtual lane j has elements j, j + 16, ...
+// A sum of squares, in double: virtual lane j has elements j, j + 16, ...
+class Squares {
+ public:
+  HWY_INLINE Squares() {
+    for (auto& sum : sums_) sum = hn::Zero(F64());
+  }
+
+  // Elements x of register r.
+  template <class R>
+  HWY_INLINE void Add(R, VF32 x) {
+    constexpr std::size_t kAt = 2 * (R::value % kRegs);
+    const auto low = hn::PromoteLowerTo(F64(), x);
+    const auto high = hn::PromoteUpperTo(F64(), x);
+    sums_[kAt] = hn::MulAdd(low, low, sums_[kAt]);
+    sums_[kAt + 1] = hn::MulAdd(high, high, sums_[kAt + 1]);
+  }
+
+  // One lane after the other.
+  HWY_INLINE double Sum() const {
+    HWY_ALIGN double lanes[kVirtualLanes];
+    for (std::size_t r = 0; r < 2 * kRegs; ++r) hn::Store(sums_[r], F64(), lanes + r * hn::MaxLanes(F64()));
+    double sum = 0.0;
+    for (const double lane : lanes) sum += lane;
+    return sum;
+  }
+
+ private:
+  using F64 = hn::Repartition<double, F32>;
+
+  hn::Vec<F64> sums_[2 * kRegs];
+};
+
+// Adds up what became of a row's elements.
 class Tally {
  public:
   HWY_INLINE Tally() {
-    Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA {
-      saturated_[r] = hn::Zero(I32());
-      squares_[2 * r] = squares_[2 * r + 1] = hn::Zero(F64());
-      errors_[2 * r] = errors_[2 * r + 1] = hn::Zero(F64());
-    });
+    for (auto& count : saturated_) count = hn::Zero(I32());
   }
 
   // Elements x of register r and what they are decoded as.
   template <class R>
-  HWY_INLINE void Add(R, VF32 x, VF32 decoded) {
-    constexpr std::size_t kAt = R::value % kRegs;
-    AddSquares<kAt>(x, squares_);
-    AddSquares<kAt>(hn::Sub(x, decoded), errors_);
+  HWY_INLINE void Add(R r, VF32 x, VF32 decoded) {
+    squares_.Add(r, x);
+    errors_.Add(r, hn::Sub(x, decoded));
   }
 
   template <class R>
@@ -149,38 +176,18 @@ class Tally {
   HWY_INLINE void AddTo(EncodeCounts& counts, std::size_t elements) const {
     counts.elements += elements;
     counts.on_grid += on_grid_;
-    counts.squares += Sum(squares_);
-    counts.error_squares += Sum(errors_);
+    counts.squares += squares_.Sum();
+    counts.error_squares += errors_.Sum();
     Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA {
       counts.saturated += static_cast<std::uint64_t>(hn::ReduceSum(I32(), saturated_[r]));
     });
   }
 
  private:
-  using F64 = hn::Repartition<double, F32>;
-  using Sums = hn::Vec<F64>[2 * kRegs];
-
-  template <std::size_t kAt>
-  HWY_INLINE static void AddSquares(VF32 x, Sums& sums) {
-    const auto low = hn::PromoteLowerTo(F64(), x);
-    const auto high = hn::PromoteUpperTo(F64(), x);
-    sums[2 * kAt] = hn::MulAdd(low, low, sums[2 * kAt]);
-    sums[2 * kAt + 1] = hn::MulAdd(high, high, sums[2 * kAt + 1]);
-  }
-
-  // One lane after the other.
-  HWY_INLINE static double Sum(const Sums& sums) {
-    HWY_ALIGN double lanes[kVirtualLanes];
-    for (std::size_t r = 0; r < 2 * kRegs; ++r) hn::Store(sums[r], F64(), lanes + r * hn::MaxLanes(F64()));
-    double sum = 0.0;
-    for (const double lane : lanes) sum += lane;
-    return sum;
-  }
-
   std::uint64_t on_grid_ = 0;
   hn::Vec<I32> saturated_[kRegs];
-  Sums squares_;
-  Sums errors_;
+  Squares squares_;
+  Squares errors_;
 };
 
 }  // namespace HWY_NAMESPACE

@@ -22,6 +22,9 @@ def tensors(folder: str) -> list[tuple[str, str, tuple[int, ...], int, int, str]
     """What lies in a checkpoint's files, sorted by name: name, dtype as the file spells it, shape, offset in bytes from
     the file's start, size in bytes, path of the file. Headers are checked; no weight is read."""
 
+def file_tensors(path: str) -> list[tuple[str, str, tuple[int, ...], int, int, str]]:
+    """The same of one safetensors file."""
+
 def refuse_stand_in(path: str) -> None:
     """Raises FormatError where the file is a Git LFS pointer or an HTML page, or empty."""
 
@@ -117,11 +120,25 @@ class Source:
     def rows(self, tensor: int, first: int, count: int) -> NDArray[np.float32]:
         """Rows [first, first + count) of tensor number `tensor`, decoded; a vector has one."""
     def encode(
-        self, tensor: int, encoding: str, grid: str, descriptor: int, offset: int
-    ) -> tuple[int, int, int, float, float]:
+        self, tensor: int, encoding: str, grid: str, descriptor: int, offset: int, allow_nonfinite: bool
+    ) -> tuple[int, int, int, int, float, float]:
         """Writes a tensor's rows as `encoding` into an open file from byte `offset` on; grid: "recover" or "llama", for
-        "q4_0". Returns elements, elements that came back bit for bit, clamped elements, sum of squares, sum of squared
-        errors."""
+        "q4_0". NaN and infinite elements are refused, or 0 where they are allowed, but in rows that are copied. Returns
+        elements, elements that came back bit for bit, clamped elements, those that were NaN or infinite, sum of
+        squares, sum of squared errors."""
+    def encode_codes(
+        self,
+        tensor: int,
+        encoding: str,
+        rule: str,
+        scale_type: str,
+        scales: NDArray[np.float32],
+        descriptor: int,
+        offset: int,
+        allow_nonfinite: bool,
+    ) -> tuple[int, int, int, int, float, float]:
+        """As `encode`: codes "c2", "c4", "c8" or "g4", whose scales lie apart, in scales (rows, groups). They are found
+        by rule "search", "absmax" or "recover" as numbers of scale_type "f32" or "bf16"; by "given" they are there."""
 
 @final
 class Decoder:

@@ -32,6 +32,9 @@ def round_to_grid(x: F32, scale: float) -> F32:
 def softcap(x: F32, cap: float) -> F32:
     """cap * tanh(x / cap), (n,)."""
 
+def sum_of_squares(x: F32) -> float:
+    """x (n,): in float64."""
+
 def largest(x: F32) -> float: ...
 def log_sum_exp(x: F32) -> float: ...
 def kl_divergence(reference: F32, logits: F32) -> float:

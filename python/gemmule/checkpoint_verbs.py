@@ -7,7 +7,7 @@ import argparse
 
 from . import hub
 from .command import Verb, add_output, print_json
-from .conversion.converting import EMBEDDINGS, FORMATS, GRIDS, convert
+from .conversion.converting import EMBEDDINGS, FORMATS, GRIDS, PLE_SCALES, SCALES, convert
 from .estimation import KV_BITS, estimate
 from .inspection import inspect
 from .verification import verify
@@ -54,6 +54,11 @@ def write(arguments: argparse.Namespace) -> None:
         grid=arguments.grid,
         pure=arguments.pure,
         embeddings=arguments.embeddings,
+        scales=arguments.scales,
+        overrides=dict(arguments.overrides),
+        weight_scales=arguments.weight_scales,
+        ple_scale=arguments.ple_scale,
+        allow_nonfinite=arguments.allow_nonfinite,
         force=arguments.force,
         threads=arguments.threads,
         progress=not arguments.quiet,
@@ -61,6 +66,13 @@ def write(arguments: argparse.Namespace) -> None:
     print(report.to_json() if arguments.json else report)
     if arguments.plot:
         report.plot().savefig(arguments.plot)
+
+
+def _override(text: str) -> tuple[str, int]:
+    pattern, _, bits = text.rpartition("=")
+    if not pattern or not bits.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected REGEX=BITS, found {text!r}")
+    return pattern, int(bits)
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +83,19 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     add("--grid", choices=GRIDS, default="recover", help='"q4_0": how scales are found (default: recover)')
     add("--pure", action="store_true", help='"q4_0": the embeddings too, as llama-quantize --pure has it')
     add("--embeddings", choices=EMBEDDINGS, default="q6_k", help='"q4_0": how the embeddings are stored')
+    add("--scales", choices=SCALES, default="search", help='"mobile": how scales of rows are found (default: search)')
+    add(
+        "--override",
+        dest="overrides",
+        metavar="REGEX=BITS",
+        type=_override,
+        action="append",
+        default=[],
+        help='"mobile": 2, 4 or 8 bits for the modules in whose names REGEX is found',
+    )
+    add("--weight-scales", metavar="FILE", help='"mobile": a safetensors file with the scales of all rows')
+    add("--ple-scale", choices=PLE_SCALES, default="layer", help='"mobile": scales of the per-layer embeddings')
+    add("--allow-nonfinite", action="store_true", help="NaN and infinite weights become 0")
     add("--force", action="store_true", help="replace what exists")
     add("--threads", type=int, metavar="N", help="default: the processor's cores")
     add("--plot", metavar="FILE", help="also draw the errors of all tensors (.png, .svg, .pdf)")

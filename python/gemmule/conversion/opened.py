@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .. import _core
-from ..progress import Progress
-from ..shapes import TextShape
+from ..errors import UnsupportedError
+from ..shapes import LEFTOVERS, TextShape
 from .output import OutputFile
 from .report import TensorReport
 from .text_config import LayerConfig, RopeParameters, TextConfig
@@ -30,20 +33,31 @@ class SourceTensor:
     def elements(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def module(self) -> str:
+        """The linear module or table whose weight it is."""
+        return self.name.removesuffix(".weight")
+
+    @property
+    def is_cache_scale(self) -> bool:
+        return self.name.endswith("_cache_scale")
+
 
 @dataclass(frozen=True)
 class Written:
-    """What a target holds, and the names of the source's tensors that it does not."""
+    """What a target holds, the names of the source's tensors that it does not, and what people should know of it."""
 
     tensors: tuple[TensorReport, ...]
     left_out: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Opened:
-    """A checkpoint opened to be converted."""
+    """A checkpoint opened to be converted. allow_nonfinite: NaN and infinite weights become 0."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, *, allow_nonfinite: bool = False) -> None:
         self.path = path
+        self.allow_nonfinite = allow_nonfinite
         self.core = _core.Source(str(path), threads)
         self.info = self.core.model.info
         self.shape = TextShape.of_engine(self.info["config"])
@@ -58,11 +72,6 @@ class Opened:
         """What is read, and must not be written over."""
         return [Path(file) for file in _core.GgufHeaders(str(self.path)).files] if self.is_gguf else [self.path]
 
-    @property
-    def bytes(self) -> int:
-        """Of all tensors as float32: the measure of the work."""
-        return sum(4 * tensor.elements for tensor in self.tensors)
-
     @cached_property
     def prefix(self) -> str:
         """What names in a folder's files begin with, but for the head's."""
@@ -70,6 +79,30 @@ class Opened:
             return "model."
         names = {name for name, *_ in _core.tensors(str(self.path))}
         return "model.language_model." if "model.language_model.norm.weight" in names else "model."
+
+    def full_name(self, name: str) -> str:
+        """Of a tensor or module, in a folder's files."""
+        return name if name.startswith("lm_head") else self.prefix + name
+
+    def is_unused(self, tensor: SourceTensor) -> bool:
+        """Whether it belongs to a layer that reads another's keys and values instead."""
+        return tensor.name.startswith("layers.") and self.shape.kind(tensor.module) == LEFTOVERS
+
+    def refuse_experts(self, tensor: SourceTensor, to: str) -> None:
+        """Raises UnsupportedError for experts, and for what routes tokens to them."""
+        if ".experts." in tensor.name or ".router." in tensor.name:
+            raise UnsupportedError(
+                f'{tensor.name}: experts are not written as "{to}"',
+                remedy='Convert to "q4_0".',
+                tensor=tensor.name,
+                expected="a model without experts",
+                found=f"{self.config.num_experts} experts",
+            )
+
+    @property
+    def has_head(self) -> bool:
+        """A head that is no copy of the embeddings."""
+        return not self.config.tie_word_embeddings
 
     @cached_property
     def copied_head(self) -> SourceTensor | None:
@@ -105,26 +138,57 @@ class Opened:
             layers=layers,
         )
 
-    def write(
-        self, tensor: SourceTensor, name: str, encoding: str, grid: str, file: OutputFile, offset: int, bar: Progress
+    def encode(
+        self, tensor: SourceTensor, name: str, encoding: str, grid: str, file: OutputFile, offset: int
     ) -> TensorReport:
         """Writes one tensor into a file under `name`. encoding, grid: as `Source.encode` has them."""
-        counts = self.core.encode(tensor.number, encoding, grid, file.descriptor, offset)
-        elements, on_grid, saturated, squares, error_squares = counts
-        bar.advance(4 * elements, name)
+        counts = self.core.encode(tensor.number, encoding, grid, file.descriptor, offset, self.allow_nonfinite)
         blocks, size = BLOCKS[encoding]
+        return self._report(tensor, name, encoding, tensor.elements // blocks * size, counts)
+
+    def encode_codes(
+        self,
+        tensor: SourceTensor,
+        name: str,
+        encoding: str,
+        rule: str,
+        scale_type: str,
+        scales: NDArray[np.float32],
+        file: OutputFile,
+        offset: int,
+        size: int,
+    ) -> TensorReport:
+        """Writes one matrix's codes into a file under `name`, and its scales into `scales` (rows, groups).
+
+        Args:
+            encoding, rule, scale_type: as `Source.encode_codes` has them.
+            size: bytes of codes and scales.
+        """
+        counts = self.core.encode_codes(
+            tensor.number, encoding, rule, scale_type, scales, file.descriptor, offset, self.allow_nonfinite
+        )
+        return self._report(tensor, name, STORED[encoding], size, counts)
+
+    def _report(
+        self, tensor: SourceTensor, name: str, stored: str, size: int, counts: tuple[int, int, int, int, float, float]
+    ) -> TensorReport:
+        elements, on_grid, saturated, nonfinite, squares, error_squares = counts
         return TensorReport(
             name=name,
-            kind=self.shape.kind(tensor.name.removesuffix(".weight")),
-            source=tensor.encoding,
-            stored=encoding,
+            kind=self.shape.kind(tensor.module),
+            source=STORED.get(tensor.encoding, tensor.encoding),
+            stored=stored,
             parameters=elements,
-            bytes=elements // blocks * size,
+            bytes=size,
             relative_error=math.sqrt(error_squares / squares) if squares else 0.0,
             on_grid=on_grid / elements,
             saturated=saturated / elements,
+            nonfinite=nonfinite,
         )
 
 
 # Encoding -> elements and bytes of a block.
 BLOCKS = {"f32": (1, 4), "f16": (1, 2), "bf16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18), "q6_k": (256, 210)}
+
+# Encodings whose scales lie in a tensor of their own, as reports name them.
+STORED = {"c2": "2-bit", "c4": "4-bit", "c8": "8-bit", "u8": "8-bit", "g4": "w4a16"}

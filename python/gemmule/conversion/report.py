@@ -23,6 +23,7 @@ class TensorReport:
     relative_error: root of (sum of (x - stored)^2 / sum of x^2).
     on_grid: share of elements in blocks, or rows, that came back bit for bit.
     saturated: share of elements that were clamped to the last code on their side.
+    nonfinite: elements that were NaN or infinite.
     """
 
     name: str
@@ -34,6 +35,7 @@ class TensorReport:
     relative_error: float
     on_grid: float
     saturated: float
+    nonfinite: int
 
     @property
     def bits(self) -> float:
@@ -51,6 +53,7 @@ class ConvertReport:
         bytes: of the target's weights.
         tensors: one for each tensor of the target.
         left_out: names of the source's tensors that are not in the target.
+        notes: what to know of the result.
         seconds: it took.
     """
 
@@ -60,6 +63,7 @@ class ConvertReport:
     bytes: int
     tensors: tuple[TensorReport, ...]
     left_out: tuple[str, ...]
+    notes: tuple[str, ...]
     seconds: float
 
     def to_json(self) -> str:
@@ -77,6 +81,7 @@ class ConvertReport:
         if self.left_out:
             some = ", ".join(self.left_out[:3]) + (", ..." if len(self.left_out) > 3 else "")
             lines += ["", f"left out: {len(self.left_out)} tensors ({some})"]
+        lines += ["", *(f"note: {note}" for note in self.notes)] if self.notes else []
         return "\n".join(lines)
 
     def plot(self) -> Any:

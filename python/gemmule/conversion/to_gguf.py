@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from .gguf_file import GgufTensor, lay_out, read_metadata, size_label
 from .gguf_metadata import metadata_of_folder, metadata_of_gguf, rope_divisors
 from .opened import BLOCKS, Opened, SourceTensor, Written
 from .output import new_file
+from .report import TensorReport
 
 _FLOATS = ("f32", "f16", "bf16")
 _TABLES = ("embed_tokens.weight", "embed_tokens_per_layer.weight")
@@ -20,6 +22,7 @@ _TABLES = ("embed_tokens.weight", "embed_tokens_per_layer.weight")
 _ROUTER = ".router.proj.weight"
 _PROJECTION = "per_layer_model_projection.weight"
 _DIVISORS = "rope_freqs.weight"
+_FEW = 0.01  # of the blocks: what comes back by chance, zeros above all
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,14 @@ class _Planned:
 
 
 def write_gguf(
-    source: Opened, place: Path, to: str, *, grid: str, pure: bool, embeddings: str, force: bool, bar: Progress
+    source: Opened, place: Path, to: str, *, grid: str, pure: bool, embeddings: str, force: bool, progress: bool
 ) -> Written:
     """Writes a file; arguments as `convert` has them.
 
     Raises:
         UnsupportedError: rows do not divide into blocks.
     """
-    kept = [t for t in source.tensors if t != source.copied_head and not t.name.endswith("_cache_scale")]
+    kept = [t for t in source.tensors if t != source.copied_head and not t.is_cache_scale]
     left_out = tuple(tensor.name for tensor in source.tensors if tensor not in kept)
     planned = [_Planned(tensor, _encoding(tensor, to, pure, embeddings)) for tensor in kept]
     for each in planned:
@@ -63,16 +66,26 @@ def write_gguf(
             source.path, source.config, file_type=file_type, name=name, size_label=size_label(targets)
         )
     layout = lay_out(metadata, targets)
-    with new_file(place, layout.size, sources=source.files, force=force) as file:
+    reports = []
+    with (
+        new_file(place, layout.size, sources=source.files, force=force) as file,
+        Progress(sum(4 * each.source.elements for each in planned), "B", wanted=progress) as bar,
+    ):
         file.write(layout.header)
         file.write(struct.pack(f"<{len(divisors)}f", *divisors), layout.offsets[_DIVISORS])
-        reports = [
-            source.write(
-                each.source, each.target.name, each.encoding, grid, file, layout.offsets[each.target.name], bar
-            )
-            for each in planned
-        ]
-    return Written(tuple(reports), left_out)
+        for each in planned:
+            name = each.target.name
+            reports.append(source.encode(each.source, name, each.encoding, grid, file, layout.offsets[name]))
+            bar.advance(4 * each.source.elements, name)
+    return Written(tuple(reports), left_out, _notes(reports, grid))
+
+
+def _notes(reports: Sequence[TensorReport], grid: str) -> tuple[str, ...]:
+    blocks = [report for report in reports if report.stored == "q4_0" and report.source in _FLOATS]
+    recovered = sum(report.on_grid * report.parameters for report in blocks)
+    if grid == "llama" or not blocks or recovered > _FEW * sum(report.parameters for report in blocks):
+        return ()
+    return ('the weights lie on no Q4_0 grid; of weights trained for llama.cpp\'s rule, grid="llama" may keep more',)
 
 
 def _encoding(tensor: SourceTensor, to: str, pure: bool, embeddings: str) -> str:
