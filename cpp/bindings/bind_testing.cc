@@ -315,6 +315,15 @@ void BindTesting(py::module_& module) {
       "softcap", [](const Floats& x, float cap) { return Changed(x, [&](std::span<float> y) { Softcap(cap, y); }); },
       py::arg("x"), py::arg("cap"));
   module.def("sum_of_squares", [](const Floats& x) { return SumOfSquares(View(x)); }, py::arg("x"));
+  module.def(
+      "largest_of_blocks",
+      [](const Floats& x, std::size_t block) {
+        Want(x.size() > 0 && block > 0, "want numbers, and blocks");
+        Floats out(static_cast<py::ssize_t>((static_cast<std::size_t>(x.size()) + block - 1) / block));
+        LargestOfBlocks(View(x), block, {out.mutable_data(), static_cast<std::size_t>(out.size())});
+        return out;
+      },
+      py::arg("x"), py::arg("block"));
   module.def("largest", [](const Floats& x) { return Largest(View(x)); }, py::arg("x"));
   module.def(
       "log_sum_exp",

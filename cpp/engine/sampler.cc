@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include "base/error.h"
+#include "kernels/largest.h"
 
 namespace gemmule {
 namespace {
@@ -12,6 +14,13 @@ namespace {
 void CheckRange(const char* name, double value, bool ok, const char* range) {
   if (!ok) throw ArgumentError(std::string(name) + " is " + std::to_string(value) + "; want " + range);
 }
+
+constexpr std::size_t kSortedAtOnce = 1024;  // candidates, where top_k does not bound them
+
+// Best first, lowest id on ties, so that the order never depends on the sorting algorithm.
+constexpr auto kBetter = [](const auto& a, const auto& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+};
 
 }  // namespace
 
@@ -24,13 +33,46 @@ Sampler::Sampler(const SamplerOptions& options) : options_(options), random_(opt
              o.repetition_penalty > 0 && std::isfinite(o.repetition_penalty), "a finite number > 0");
 }
 
+void Sampler::FindCandidates(std::span<const float> logits, std::size_t k) {
+  constexpr std::size_t kBlock = 64;  // logits: 4096 blocks of Gemma's
+  float least = -std::numeric_limits<float>::infinity();
+  largest_.clear();
+  if (k != 0 && k <= logits.size() / kBlock) {
+    // k blocks have a logit that is not below the k-th largest of their largest ones: the k best are not, either.
+    largest_.resize((logits.size() + kBlock - 1) / kBlock);
+    LargestOfBlocks(logits, kBlock, largest_);
+    candidates_.clear();
+    for (const float largest : largest_) candidates_.push_back({largest, 0, 0.0});
+    const auto kth = candidates_.begin() + static_cast<std::ptrdiff_t>(k - 1);
+    std::nth_element(candidates_.begin(), kth, candidates_.end(), kBetter);
+    least = kth->logit;
+  }
+  candidates_.clear();
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    if (i % kBlock == 0 && !largest_.empty() && largest_[i / kBlock] < least) {
+      i += kBlock - 1;
+    } else if (logits[i] >= least) {
+      candidates_.push_back({logits[i], static_cast<std::int32_t>(i), 0.0});
+    }
+  }
+  if (k == 0) return;
+  if (k < candidates_.size()) {
+    const auto end = candidates_.begin() + static_cast<std::ptrdiff_t>(k);
+    std::nth_element(candidates_.begin(), end - 1, candidates_.end(), kBetter);
+    candidates_.erase(end, candidates_.end());
+  }
+  std::sort(candidates_.begin(), candidates_.end(), kBetter);
+}
+
 std::int32_t Sampler::Sample(std::span<const float> logits, std::span<const std::int32_t> history) {
-  const auto largest = std::max_element(logits.begin(), logits.end());  // the first of equals; a NaN never wins
-  if (!std::isfinite(*largest)) {
-    throw ArgumentError("the logits hold no largest finite value (found " + std::to_string(*largest) + ")",
+  const float largest = Largest(logits);
+  if (!std::isfinite(largest)) {
+    throw ArgumentError("the logits hold no largest finite value (found " + std::to_string(largest) + ")",
                         "The checkpoint is damaged or its activations overflow; check its files.");
   }
-  if (options_.temperature == 0.0) return static_cast<std::int32_t>(largest - logits.begin());
+  if (options_.temperature == 0.0) {
+    return static_cast<std::int32_t>(std::find(logits.begin(), logits.end(), largest) - logits.begin());
+  }
 
   if (options_.repetition_penalty != 1.0) {
     penalized_.assign(logits.begin(), logits.end());
@@ -43,40 +85,39 @@ std::int32_t Sampler::Sample(std::span<const float> logits, std::span<const std:
     logits = penalized_;
   }
 
-  // Best first, lowest id on ties, so that the order never depends on the sorting algorithm.
-  const auto better = [](const Candidate& a, const Candidate& b) {
-    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-  };
-  candidates_.clear();
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    if (!std::isnan(logits[i])) candidates_.push_back({logits[i], static_cast<std::int32_t>(i)});
-  }
-  if (options_.top_k != 0 && options_.top_k < candidates_.size()) {
-    const auto end = candidates_.begin() + static_cast<std::ptrdiff_t>(options_.top_k);
-    std::nth_element(candidates_.begin(), end - 1, candidates_.end(), better);
-    candidates_.erase(end, candidates_.end());
-  }
-  std::sort(candidates_.begin(), candidates_.end(), better);
-
-  // Weights relative to the best candidate's: p = weight / total.
-  const double best = candidates_.front().logit;
+  FindCandidates(logits, options_.top_k);
+  const double best = Largest(logits);
   double total = 0.0;
   for (Candidate& candidate : candidates_) {
-    candidate.logit = std::exp((candidate.logit - best) / options_.temperature);
-    total += candidate.logit;
+    candidate.weight = std::exp((candidate.logit - best) / options_.temperature);
+    total += candidate.weight;
   }
-  // top_p keeps the fewest candidates that reach it together; min_p those with at least that share of the best one's.
+
+  // top_p keeps the fewest candidates that reach it together; min_p those with at least that share of the best one's
+  // weight. They are sorted as far as that takes.
+  std::size_t sorted = options_.top_k != 0 ? candidates_.size() : 0;
+  const auto sort_up_to = [&](std::size_t count) {
+    if (count < sorted) return;
+    const std::size_t next = std::min(candidates_.size(), std::max<std::size_t>(kSortedAtOnce, 8 * sorted));
+    const auto begin = candidates_.begin() + static_cast<std::ptrdiff_t>(sorted);
+    const auto end = candidates_.begin() + static_cast<std::ptrdiff_t>(next);
+    if (end != candidates_.end()) std::nth_element(begin, end - 1, candidates_.end(), kBetter);
+    std::sort(begin, end, kBetter);
+    sorted = next;
+  };
   double kept = 0.0;
   std::size_t count = 0;
   while (count < candidates_.size()) {
-    if (count > 0 && (kept >= options_.top_p * total || candidates_[count].logit < options_.min_p)) break;
-    kept += candidates_[count++].logit;
+    if (count > 0 && kept >= options_.top_p * total) break;
+    sort_up_to(count);
+    if (count > 0 && candidates_[count].weight < options_.min_p) break;
+    kept += candidates_[count++].weight;
   }
 
   // 53 random bits: uniform in [0, 1).
   double left = static_cast<double>(random_() >> 11) * 0x1p-53 * kept;
   for (std::size_t i = 0; i + 1 < count; ++i) {
-    left -= candidates_[i].logit;
+    left -= candidates_[i].weight;
     if (left < 0) return candidates_[i].id;
   }
   return candidates_[count - 1].id;

@@ -29,13 +29,19 @@ class Sampler {
 
  private:
   struct Candidate {
-    double logit;
+    float logit;
     std::int32_t id;
+    double weight;  // e^(logit / temperature), of the best one 1
   };
+
+  // The k best of `logits` become candidates, best first; with k = 0 all of them, in the order of their ids. NaNs do
+  // not.
+  void FindCandidates(std::span<const float> logits, std::size_t k);
 
   SamplerOptions options_;
   std::mt19937_64 random_;
   std::vector<float> penalized_;
+  std::vector<float> largest_;
   std::vector<Candidate> candidates_;
 };
 

@@ -32,6 +32,10 @@ float Largest(const float* x, std::size_t n) {
   return result;
 }
 
+void LargestOfBlocks(const float* x, std::size_t n, std::size_t block, float* out) {
+  for (std::size_t i = 0; i * block < n; ++i) out[i] = Largest(x + i * block, HWY_MIN(block, n - i * block));
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace gemmule
 HWY_AFTER_NAMESPACE();
@@ -40,8 +44,14 @@ HWY_AFTER_NAMESPACE();
 namespace gemmule {
 
 HWY_EXPORT(Largest);
+HWY_EXPORT(LargestOfBlocks);
 
 float Largest(std::span<const float> x) noexcept { return HWY_DYNAMIC_DISPATCH(Largest)(x.data(), x.size()); }
+
+void LargestOfBlocks(std::span<const float> x, std::size_t block, std::span<float> out) noexcept {
+  HWY_DASSERT(out.size() == (x.size() + block - 1) / block);
+  HWY_DYNAMIC_DISPATCH(LargestOfBlocks)(x.data(), x.size(), block, out.data());
+}
 
 }  // namespace gemmule
 #endif  // HWY_ONCE

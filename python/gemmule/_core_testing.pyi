@@ -35,6 +35,9 @@ def softcap(x: F32, cap: float) -> F32:
 def sum_of_squares(x: F32) -> float:
     """x (n,): in float64."""
 
+def largest_of_blocks(x: F32, block: int) -> F32:
+    """x (n,) -> the largest of each `block` of them."""
+
 def largest(x: F32) -> float: ...
 def log_sum_exp(x: F32) -> float: ...
 def kl_divergence(reference: F32, logits: F32) -> float:

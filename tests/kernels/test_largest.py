@@ -30,3 +30,12 @@ def test_infinity(target):
     assert testing.largest(x) == -np.inf
     x[3] = np.inf
     assert testing.largest(x) == np.inf
+
+
+def test_of_blocks(target):
+    for n in (1, 5, 64, 65, 200, 640):
+        x = np.random.default_rng(n).standard_normal(n).astype(np.float32)
+        x[n // 2] = np.nan
+        for block in (1, 3, 16, 64, 1000):
+            got = testing.largest_of_blocks(unaligned(x, n % 4), block)
+            assert np.array_equal(got, [testing.largest(x[at : at + block]) for at in range(0, n, block)])
