@@ -11,6 +11,7 @@
 #include <exception>
 #include <functional>
 
+#include "base/profile.h"
 #include "base/workers.h"
 
 namespace gemmule {
@@ -45,7 +46,12 @@ class Parallel {
       if (!stopped()) body(i * piece, std::min(n, (i + 1) * piece));
     };
     const auto call = [](const void* context, std::size_t i) { (*static_cast<const decltype(run)*>(context))(i); };
-    workers_.Run((n + piece - 1) / piece, call, &run, [this] { Ask(); });
+    if (profile_ != nullptr) profile_->BeginRegion();
+    workers_.Run((n + piece - 1) / piece, call, &run, [this] {
+      if (profile_ != nullptr) profile_->EndPiece();
+      Ask();
+    });
+    if (profile_ != nullptr) profile_->EndRegion();
   }
 
   bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
@@ -57,6 +63,8 @@ class Parallel {
     stop_ = std::move(stop);
     stopped_.store(false, std::memory_order_relaxed);
   }
+  // From now on parallel regions are told to `profile`, which must outlive the calls to come; null: to nobody.
+  void Watch(Profile* profile) { profile_ = profile; }
 
  private:
   // Nanoseconds of work for which calling the other threads is worth it (docs/decisions/0005).
@@ -68,6 +76,7 @@ class Parallel {
 
   Workers& workers_;
   StopCheck stop_;
+  Profile* profile_ = nullptr;
   std::atomic<bool> stopped_{false};
 };
 

@@ -31,6 +31,7 @@ void BindSampler(py::module_& module);
 void BindSource(py::module_& module);
 void BindTokenizer(py::module_& module, py::module_& testing);
 void BindTesting(py::module_& module);
+void BindBench(py::module_& module);
 
 // The ids of a (T,) array. Throws ArgumentError for another shape.
 std::span<const std::int32_t> Ids(const Tokens& tokens);

@@ -79,6 +79,12 @@ void Decoder::LayerOutputs(std::span<const std::int32_t> ids, std::span<const fl
   }
 }
 
+void Decoder::Watch(std::shared_ptr<Profile> profile) {
+  const Use use(*this, {});
+  profile_ = std::move(profile);
+  forward_.Watch(profile_.get());
+}
+
 bool Decoder::Rewind(std::size_t length) {
   const Use use(*this, {});
   if (length > length_) {

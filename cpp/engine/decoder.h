@@ -39,6 +39,9 @@ class Decoder {
   // that the next token needs.
   bool Rewind(std::size_t length);
 
+  // Books the time of the calls to come on `profile` (Forward::Watch), until it is null.
+  void Watch(std::shared_ptr<Profile> profile);
+
   std::size_t length() const { return length_; }
   std::size_t cache_bytes() const { return cache_.bytes(); }
   const Model& model() const { return *model_; }
@@ -51,6 +54,7 @@ class Decoder {
   void CheckIds(std::span<const std::int32_t> ids) const;
 
   std::shared_ptr<const Model> model_;
+  std::shared_ptr<Profile> profile_;
   Parallel parallel_;
   KvCache cache_;
   Forward forward_;

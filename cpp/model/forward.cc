@@ -29,6 +29,11 @@ RopeTable& Forward::Rope(const LayerConfig& layer) {
                        [&](const RopeTable& table) { return table.IsFor(config_.Rope(layer.type), layer.head_dim); });
 }
 
+void Forward::Watch(Profile* profile) {
+  profile_ = profile;
+  parallel_.Watch(profile);
+}
+
 template <class Body>
 void Forward::ForTokens(const Body& body) {
   const double cost = 0.5 * static_cast<double>(config_.hidden_size);  // ns: a norm and a sum
@@ -39,6 +44,8 @@ void Forward::ForTokens(const Body& body) {
 
 void Forward::Begin(std::span<const std::int32_t> ids, std::size_t position) {
   const std::size_t d = config_.hidden_size;
+  if (profile_ != nullptr) profile_->Start();
+  layer_ = config_.layers.size();
   position_ = position;
   skipped_ = 0;
   tokens_ = ids.size();
@@ -50,6 +57,7 @@ void Forward::Begin(std::span<const std::int32_t> ids, std::size_t position) {
   }
   for (RopeTable& rope : ropes_) rope.Fill(position, tokens_);
   cache_.Reserve(position + tokens_);
+  Done(Operation::kEmbedding);
   if (config_.HasPerLayerInput()) PerLayerInputs(ids);
 }
 
@@ -73,13 +81,16 @@ void Forward::PerLayerInputs(std::span<const std::int32_t> ids) {
     AddTo(row, inputs);
     Scale(sum_factor, inputs);
   }
+  Done(Operation::kPerLayerInputs);
 }
 
 void Forward::Layer(std::size_t i) {
+  layer_ = i;
   Attention(i);
   Mlp(i);
   if (config_.HasPerLayerInput()) PerLayerInput(i);
   Scale(model_.weights.layers[i].layer_scalar, stream());
+  Done(Operation::kNorms);
 }
 
 void Forward::KeepLast(std::size_t count) {
@@ -90,6 +101,7 @@ void Forward::KeepLast(std::size_t count) {
 void Forward::NormInto(std::span<const float> weight) {
   const std::size_t d = config_.hidden_size;
   ForTokens([&](std::size_t t) { RmsNorm(Token(t), weight, config_.rms_norm_eps, {normed_.data() + t * d, d}); });
+  Done(Operation::kNorms);
 }
 
 void Forward::AddNormed(const float* branch, std::span<const float> weight) {
@@ -99,6 +111,7 @@ void Forward::AddNormed(const float* branch, std::span<const float> weight) {
     RmsNorm({branch + t * d, d}, weight, config_.rms_norm_eps, normed);
     AddTo(normed, Token(t));
   });
+  Done(Operation::kNorms);
 }
 
 void Forward::Attention(std::size_t i) {
@@ -130,6 +143,8 @@ void Forward::Attention(std::size_t i) {
     }
   }
 
+  Done(Operation::kQkv);
+
   ForTokens([&](std::size_t t) {
     const auto cos = rope.Cos(skipped_ + t);
     const auto sin = rope.Sin(skipped_ + t);
@@ -149,6 +164,7 @@ void Forward::Attention(std::size_t i) {
     cache_.Write(i, position_ + skipped_ + t, {k_.data() + t * kv_width, kv_width},
                  {v_.data() + t * kv_width, kv_width});
   });
+  Done(Operation::kRope);
 
   const KvView kv = cache_.View(layer.kv_owner);
   const std::size_t seen =
@@ -163,8 +179,10 @@ void Forward::Attention(std::size_t i) {
       Attend(kv, task % heads / (heads / groups), first, last, head, head);
     }
   });
+  Done(Operation::kAttention);
 
   linear_.Run(q_.data(), tokens_, {{&w.o_proj, branch_.data(), config_.hidden_size}});
+  Done(Operation::kOProj);
   AddNormed(branch_.data(), w.post_attention_layernorm);
 }
 
@@ -175,7 +193,9 @@ void Forward::Mlp(std::size_t i) {
   up_.Reserve(tokens_ * f);
   NormInto(w.pre_feedforward_layernorm);
   linear_.RunGated(normed_.data(), tokens_, w.gate_proj, w.up_proj, up_.data(), gated_.data());
+  Done(Operation::kGateUp);
   linear_.Run(gated_.data(), tokens_, {{&w.down_proj, branch_.data(), config_.hidden_size}});
+  Done(Operation::kDown);
   if (config_.HasExperts()) AddExperts(i);
   AddNormed(branch_.data(), w.post_feedforward_layernorm);
 }
@@ -193,6 +213,7 @@ void Forward::AddExperts(std::size_t i) {
     RmsNorm(expert, w.post_feedforward_layernorm_2, config_.rms_norm_eps, expert);
     AddTo(expert, dense);
   });
+  Done(Operation::kExperts);
 }
 
 void Forward::PerLayerInput(std::size_t i) {
@@ -206,20 +227,24 @@ void Forward::PerLayerInput(std::size_t i) {
     GeluMul(gate, {per_layer_.data() + (skipped_ + t) * width + i * p, p}, gate);
   });
   linear_.Run(gate_.data(), tokens_, {{&w.per_layer_projection, branch_.data(), config_.hidden_size}});
+  Done(Operation::kPerLayerInput);
   AddNormed(branch_.data(), w.post_per_layer_input_norm);
 }
 
 void Forward::Logits(std::size_t first, std::size_t count, float* logits) {
   const std::size_t d = config_.hidden_size;
   const std::size_t v = config_.vocab_size;
+  layer_ = config_.layers.size();
   for (std::size_t t = 0; t < count; ++t) {
     RmsNorm(Token(first + t), model_.weights.norm, config_.rms_norm_eps, {normed_.data() + t * d, d});
   }
   linear_.Run(normed_.data(), count, {{&model_.weights.lm_head, logits, v}});
-  if (config_.final_logit_softcapping == 0.0f) return;
-  parallel_.For(count * v, 1024, 1.0, [&](std::size_t begin, std::size_t end) {
-    Softcap(config_.final_logit_softcapping, {logits + begin, end - begin});
-  });
+  if (config_.final_logit_softcapping != 0.0f) {
+    parallel_.For(count * v, 1024, 1.0, [&](std::size_t begin, std::size_t end) {
+      Softcap(config_.final_logit_softcapping, {logits + begin, end - begin});
+    });
+  }
+  Done(Operation::kHead);
 }
 
 }  // namespace gemmule

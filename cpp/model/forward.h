@@ -8,10 +8,12 @@
 
 #include "base/buffer.h"
 #include "base/parallel.h"
+#include "base/profile.h"
 #include "model/experts.h"
 #include "model/kv_cache.h"
 #include "model/linear.h"
 #include "model/model.h"
+#include "model/operation.h"
 #include "model/rope_table.h"
 
 namespace gemmule {
@@ -24,6 +26,10 @@ class Forward {
 
   // All three must outlive it.
   Forward(const Model& model, KvCache& cache, Parallel& parallel);
+
+  // Books the time of the calls to come on ProfilePlace(layer, operation) of `profile`, which must outlive them, and
+  // have places for layers 0 ... L; null: nowhere.
+  void Watch(Profile* profile);
 
   // Begins a chunk of 1 <= T <= kChunk tokens at `position`: embeddings and per-layer inputs. ids are in [0, V).
   void Begin(std::span<const std::int32_t> ids, std::size_t position);
@@ -49,6 +55,10 @@ class Forward {
   void AddExperts(std::size_t i);
   void PerLayerInput(std::size_t i);
 
+  // What was done since the operation before was this one.
+  void Done(Operation operation) {
+    if (profile_ != nullptr) profile_->Book(ProfilePlace(layer_, operation));
+  }
   // body(t) for every token of the stream.
   template <class Body>
   void ForTokens(const Body& body);
@@ -66,6 +76,9 @@ class Forward {
   LinearRunner linear_;
   Experts experts_;
   std::vector<RopeTable> ropes_;
+
+  Profile* profile_ = nullptr;
+  std::size_t layer_ = 0;  // the one that runs; L: none
 
   std::size_t position_ = 0;  // of the chunk's first token
   std::size_t skipped_ = 0;   // tokens at the chunk's start that KeepLast dropped

@@ -5,8 +5,9 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core_testing
+from . import _core_bench, _core_testing
 
+bench = _core_bench
 testing = _core_testing
 __version__: str
 CHUNK_TOKENS: int  # tokens that go through the layers at once
