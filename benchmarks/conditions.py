@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import subprocess
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-import gemmule
+from gemmule import benchmark
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def conditions() -> dict[str, Any]:
-    return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "cpu": cpu_name(),
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "load_average": os.getloadavg()[0],  # programs that ran in the last minute: others disturb a measurement
-        "gemmule": gemmule.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
+    return {"commit": commit(), **benchmark.conditions()}
 
 
 def commit() -> str | None:
@@ -38,12 +23,3 @@ def commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
-
-
-def cpu_name() -> str:
-    """As the kernel names it; on Arm it often has no name there."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Model"):
-            return value.strip()
-    return platform.processor() or platform.machine()

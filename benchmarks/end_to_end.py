@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from typing import Any
 import conditions
 import e2b_checkpoint
 import generation_run
-import read_bandwidth
 from e2b_checkpoint import Checkpoint
+from gemmule import benchmark
 from generation_run import Plan
 
 SMALL_ARRAY_BYTES = 1 << 24  # for --small: it shows that the measurement works, not how fast the memory is
@@ -43,8 +44,8 @@ def main() -> int:
     )
     where = conditions.conditions()
     measured = run_in_child(plan)
-    array_bytes = SMALL_ARRAY_BYTES if options.small else read_bandwidth.ARRAY_BYTES
-    bandwidth = read_bandwidth.measure(measured["threads"], options.repeat, array_bytes)
+    size = {"array_bytes": SMALL_ARRAY_BYTES} if options.small else {}
+    bandwidth = benchmark.limits(threads=measured["threads"], repeat=options.repeat, **size).limits[-1].read
     report = {
         "benchmark": "end_to_end",
         "conditions": {
@@ -109,7 +110,9 @@ def run_in_child(plan: Plan) -> dict[str, Any]:
     return measured
 
 
-def results(plan: Plan, checkpoint: Checkpoint, measured: dict[str, Any], bandwidth: list[float]) -> dict[str, Any]:
+def results(
+    plan: Plan, checkpoint: Checkpoint, measured: dict[str, Any], bandwidth: benchmark.Samples
+) -> dict[str, Any]:
     """What is reported: for each measurement its summary; for each fact its value."""
     decode = [plan.decode_tokens / seconds for seconds in measured["decode_seconds"]]
     weight_speed = [checkpoint.weight_bytes_per_token * speed for speed in decode]
@@ -119,15 +122,15 @@ def results(plan: Plan, checkpoint: Checkpoint, measured: dict[str, Any], bandwi
         "decode_tokens_per_second": summary(decode),
         "weight_bytes_per_token": checkpoint.weight_bytes_per_token,
         "weight_bytes_per_second": summary(weight_speed),
-        "read_bandwidth_bytes_per_second": {**summary(bandwidth), "method": read_bandwidth.METHOD},
-        "share_of_read_bandwidth": statistics.median(weight_speed) / statistics.median(bandwidth),
+        "read_bandwidth_bytes_per_second": summary(bandwidth.samples),
+        "share_of_read_bandwidth": statistics.median(weight_speed) / bandwidth.median,
         "peak_resident_bytes": measured["peak_resident_bytes"],
         "anonymous_bytes": measured["anonymous_bytes"],
         "file_bytes": measured["file_bytes"],
     }
 
 
-def summary(samples: list[float]) -> dict[str, Any]:
+def summary(samples: Sequence[float]) -> dict[str, Any]:
     return {"median": statistics.median(samples), "min": min(samples), "max": max(samples), "samples": samples}
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +17,7 @@ import tokenizers
 from safetensors import safe_open
 
 import gemmule
+from gemmule.benchmark import shapes
 from gemmule.reference import Reference
 from gemmule.reference.operations import round_to_grid, to_codes
 
@@ -145,6 +148,25 @@ def test_e2b_has_the_published_sizes(e2b_checkpoint):
     assert megabytes("embed_tokens_per_layer.") == pytest.approx(1174.41, abs=0.01)
     # Text without the per-layer embedding, one of the two copies of the vocabulary.
     assert sum(tensor.bytes_per_token for tensor in tensors.values()) == pytest.approx(795.7e6, rel=1e-3)
+
+
+def test_kernels_are_measured_on_e2b(e2b_checkpoint):
+    """The list that `gemmule bench --kernels` has without a checkpoint: names, encodings, shapes and numbers."""
+    rules = e2b_checkpoint.config(e2b_checkpoint.E2B)["quantization_config"]["module_quant_configs"]
+    stored = Counter()
+    for tensor in e2b_checkpoint.tensors(e2b_checkpoint.E2B):
+        name, _, last = tensor.entry.name.rpartition(".")
+        if last == "weight" and tensor.reads == "all" and len(tensor.entry.shape) == 2:
+            bits = next((rule["num_bits"] for pattern, rule in rules.items() if re.search(pattern, name)), 16)
+            rows = tensor.entry.shape[0]
+            stored[
+                name.split(".")[-1], f"c{bits}" if bits < 16 else "bf16", rows, tensor.entry.bytes * 8 // bits // rows
+            ] += 1
+    listed = Counter()
+    for names, encoding, rows, columns, number in shapes.E2B:
+        of_one = number // len(names.split(", "))
+        listed.update({(name, encoding, rows, columns): of_one for name in names.split(", ")})
+    assert listed == stored
 
 
 def test_tokenizer_speed(tmp_path):

@@ -11,15 +11,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import __version__, checkpoint_verbs
+from . import __version__, bench_verb, checkpoint_verbs
 from .chat import Chat
 from .checkpoint import DEMO
-from .command import Verb, add_output, print_json
+from .command import Verb, add_arithmetic, add_output, add_threads, print_json
 from .divergence import compare
 from .errors import FormatError, GemmuleError, UnsupportedError
 from .evaluate import perplexity
 from .generate import Piece, Result
-from .model import ACTIVATIONS, KV, Model, load
+from .model import Model, load
 from .sampling import GenerationOptions
 from .windows import SCORES
 
@@ -93,7 +93,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("-m", "--model", default=DEMO, metavar="PATH", help='folder or hub name (default: "fairy", the demo)')
     _add_sizes(group)
-    _add_arithmetic(group)
+    add_arithmetic(group)
     add("--trust-template", action="store_true", help="render the checkpoint's chat template without limits")
 
 
@@ -102,20 +102,15 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     add("model", metavar="MODEL", help='folder or hub name, or "fairy", the demo')
     add("reference", metavar="REFERENCE", help="what it is compared with, likewise")
     _add_sizes(parser.add_argument_group("both models"))
-    _add_arithmetic(parser.add_argument_group("model"))
-    _add_arithmetic(parser.add_argument_group("reference"), "reference-")
+    add_arithmetic(parser.add_argument_group("model"))
+    add_arithmetic(parser.add_argument_group("reference"), "reference-")
 
 
 def _add_sizes(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--threads", type=int, metavar="N", help="threads that compute (default: physical cores)")
-    add("--context", type=int, metavar="N", help="tokens a sequence may have (default: the checkpoint's maximum)")
-
-
-def _add_arithmetic(group: argparse._ArgumentGroup, whose: str = "") -> None:
-    add = group.add_argument
-    add(f"--{whose}activations", choices=ACTIVATIONS, default="auto", help="products of activations (default: auto)")
-    add(f"--{whose}kv", choices=KV, default="auto", help="elements of the key/value cache (default: auto)")
+    add_threads(group)
+    group.add_argument(
+        "--context", type=int, metavar="N", help="tokens a sequence may have (default: the checkpoint's maximum)"
+    )
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -158,6 +153,7 @@ VERBS = {
         [_add_models, _add_text, add_output],
     ),
     **checkpoint_verbs.VERBS,
+    **bench_verb.VERBS,
 }
 
 
