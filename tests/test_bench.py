@@ -93,6 +93,7 @@ def test_a_profile_adds_up(fairy_profile):
         assert phase.seconds == phase.repetitions.least
         for time in phase.operations:
             assert 0 <= time.waiting_seconds <= time.seconds
+            assert (time.waiting_seconds > 0) == (time.regions > 0)
     assert fairy_profile.prefill.covered > 0.97
     # A prompt is read in seven chunks, of which only the last goes through the layers that share keys.
     regions = {

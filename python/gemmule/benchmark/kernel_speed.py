@@ -236,13 +236,14 @@ def _check_product(matrix: Matrix, x: NDArray[np.float32], y: NDArray[np.float32
 
 def _attention_cases(found: Shapes) -> list[_Case]:
     cases = []
+    chunk = _core.CHUNK_TOKENS
     for kind in found.attention:
-        contexts = (kind.window,) if kind.window else tuple(n for n in CONTEXTS if n <= found.context)
-        for n in contexts:
-            cases.append(_attention_case(kind, n, 1))
-        longest = max((n for n in contexts if n <= _LONGEST_CHUNK), default=0)
-        if longest >= _core.CHUNK_TOKENS:
-            cases.append(_attention_case(kind, longest, _core.CHUNK_TOKENS))
+        if kind.window:
+            cases += [_attention_case(kind, kind.window, 1), _attention_case(kind, kind.window + chunk - 1, chunk)]
+            continue
+        contexts = [n for n in CONTEXTS if n <= found.context]
+        cases += [_attention_case(kind, n, 1) for n in contexts]
+        cases += [_attention_case(kind, n, chunk) for n in contexts if chunk <= n <= _LONGEST_CHUNK]
     return cases
 
 
