@@ -21,7 +21,7 @@ from .prompts import random_ids, require_room
 from .samples import Samples, conditions, headline, repetitions
 
 SAMPLER = "sampler"
-# Of Gemma 4's generation_config.json. Without limits the sampler would sort the whole vocabulary.
+# Of Gemma 4's generation_config.json, also for checkpoints that have none: profiles can then be compared.
 _SAMPLING = GenerationConfig(temperature=1.0, top_k=64, top_p=0.95)
 
 
