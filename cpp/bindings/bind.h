@@ -29,6 +29,7 @@ void BindModel(py::module_& module);
 void BindDecoder(py::module_& module);
 void BindSampler(py::module_& module);
 void BindSource(py::module_& module);
+void BindCalibration(py::module_& module);
 void BindTokenizer(py::module_& module, py::module_& testing);
 void BindTesting(py::module_& module);
 void BindBench(py::module_& module);

@@ -9,6 +9,8 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "bindings/bind.h"
+#include "engine/histogram.h"
+#include "engine/least_squares_scale.h"
 #include "engine/load.h"
 #include "formats/gguf.h"
 #include "formats/json.h"
@@ -384,6 +386,16 @@ void BindTesting(py::module_& module) {
   module.def("linear", &RunLinear, py::arg("model"), py::arg("name"), py::arg("x"));
   module.def("embed", &RunEmbed, py::arg("model"), py::arg("name"), py::arg("ids"));
   module.def("layer_outputs", &RunLayerOutputs, py::arg("model"), py::arg("ids"), py::arg("inputs"));
+  module.def(
+      "least_squares_scale",
+      [](const Floats& x, int bits) {
+        Want(bits >= 2, "bits: want at least 2");
+        Histogram values;
+        values.Add(View(x));
+        Want(!values.HasNonfinite(), "x: want finite values");
+        return LeastSquaresScale(values, bits);
+      },
+      py::arg("x"), py::arg("bits"));
   module.def(
       "parse_json", [](const py::bytes& text) { return ToPython(ParseJson(std::string_view(text), "text")); },
       py::arg("text"));

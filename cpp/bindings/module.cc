@@ -25,6 +25,7 @@ PYBIND11_MODULE(_core, module) {
   BindDecoder(module);
   BindSampler(module);
   BindSource(module);
+  BindCalibration(module);
   py::module_ testing = module.def_submodule("testing");
   BindTesting(testing);
   BindTokenizer(module, testing);

@@ -9,11 +9,11 @@
 
 namespace gemmule {
 
-Decoder::Decoder(std::shared_ptr<const Model> model)
+Decoder::Decoder(std::shared_ptr<const Model> model, Observer* observer)
     : model_(std::move(model)),
       parallel_(*model_->workers),
       cache_(*model_, Forward::kChunk),
-      forward_(*model_, cache_, parallel_) {}
+      forward_(*model_, cache_, parallel_, observer) {}
 
 void Decoder::CheckIds(std::span<const std::int32_t> ids) const {
   if (ids.empty()) throw ArgumentError("want at least 1 token id, got 0");
@@ -57,6 +57,20 @@ void Decoder::Score(std::span<const std::int32_t> ids, std::size_t first, std::s
       const std::span<const float> row(rows.logits + i * v, v);
       log_probabilities[next - first] = row[static_cast<std::size_t>(ids[next])] - LogSumExp(row);
     });
+  }
+}
+
+void Decoder::RunLayers(std::span<const std::int32_t> ids, const Parallel::StopCheck& stop) {
+  const Use use(*this, stop);
+  CheckIds(ids);
+  for (std::size_t begin = 0; begin < ids.size(); begin += Forward::kChunk) {
+    const std::size_t count = std::min(Forward::kChunk, ids.size() - begin);
+    forward_.Begin(ids.subspan(begin, count), length_);
+    for (std::size_t i = 0; i < model_->config.layers.size(); ++i) {
+      forward_.Layer(i);
+      parallel_.ThrowIfStopped();
+    }
+    length_ += count;
   }
 }
 

@@ -19,7 +19,8 @@ namespace gemmule {
 // second call while one runs throws ArgumentError.
 class Decoder {
  public:
-  explicit Decoder(std::shared_ptr<const Model> model);
+  // `observer`, which must outlive it, sees what goes through the layers; null: there is none.
+  explicit Decoder(std::shared_ptr<const Model> model, Observer* observer = nullptr);
 
   // Each call appends `ids` and may throw ArgumentError (an id outside [0, V), too few ids), ContextError,
   // ResourceError and, when `stop` says so, Stopped.
@@ -31,6 +32,8 @@ class Decoder {
   // 1 <= first <= T; log_probabilities (T - first,), nats: of ids[first], ... each after all tokens before it.
   void Score(std::span<const std::int32_t> ids, std::size_t first, std::span<double> log_probabilities,
              const Parallel::StopCheck& stop);
+  // T >= 1; every token through every layer, for an observer.
+  void RunLayers(std::span<const std::int32_t> ids, const Parallel::StopCheck& stop);
   // Each layer on its own input: inputs and outputs (L, T, D). For tests, so that layers' errors do not add up.
   void LayerOutputs(std::span<const std::int32_t> ids, std::span<const float> inputs, std::span<float> outputs,
                     const Parallel::StopCheck& stop);

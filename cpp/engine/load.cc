@@ -23,14 +23,15 @@ namespace {
 // Fills the weights from a table of tensors: see model/tensors.h for the calls.
 struct WeightFiller {
   TensorTable& tensors;
-  bool unused_too;
+  const LoadOptions& options;
 
-  bool WantsUnused(const std::string& name) const { return unused_too && tensors.Has(name + ".weight"); }
+  bool WantsUnused(const std::string& name) const { return options.unused_too && tensors.Has(name + ".weight"); }
   void Vector(const std::string& name, std::vector<float>& to, std::size_t n) { to = tensors.Vector(name, n); }
   void Scalar(const std::string& name, float& to) { to = tensors.Scalar(name); }
   void CacheScale(const std::string& name, float& to) { to = tensors.CacheScale(name); }
   void Matrix(const std::string& name, Linear& to, std::size_t rows, std::size_t cols) {
     to = tensors.Matrix(name, rows, cols);
+    if (!options.activation_scales) to.input_scale = to.output_scale = 0.0f;
   }
   void TiedHead(const std::string& table, Linear& to, std::size_t rows, std::size_t cols) {
     to = tensors.TiedHead(table, rows, cols);
@@ -48,10 +49,10 @@ struct WeightFiller {
   }
 };
 
-Weights LoadWeights(TensorTable& tensors, const Config& config, bool unused_too) {
+Weights LoadWeights(TensorTable& tensors, const Config& config, const LoadOptions& options) {
   Weights weights;
   weights.layers.resize(config.layers.size());
-  ForEachTensor(config, weights, WeightFiller{tensors, unused_too});
+  ForEachTensor(config, weights, WeightFiller{tensors, options});
   weights.lm_head.is_last = weights.lm_head.output_scale == 0.0f;
   if (config.generation.query_scale != 1.0) {
     for (LayerWeights& layer : weights.layers) {  // rotary positions keep a factor as it is
@@ -147,7 +148,7 @@ void AccountForTheRest(Checkpoint& checkpoint, const TensorTable& tensors) {
 void Fill(Checkpoint& checkpoint, Config config, TensorTable& tensors, TensorFiles& files, const LoadOptions& options) {
   Model& model = checkpoint.model;
   model.config = std::move(config);
-  model.weights = LoadWeights(tensors, model.config, options.unused_too);
+  model.weights = LoadWeights(tensors, model.config, options);
   model.products = ChooseProducts(options.activations, model.weights);
   model.kv = ChooseKv(options.kv, model);
   model.context = ChooseContext(options.context, model.config);

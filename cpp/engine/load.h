@@ -17,6 +17,7 @@ struct LoadOptions {
   std::size_t context = 0;           // tokens; 0: the checkpoint's maximum
   std::string activations = "auto";  // "auto", "float32", "int8"
   std::string kv = "auto";           // "auto", "float32", "bf16", "static"
+  bool activation_scales = true;     // false: activations are not rounded: to calibrate them
   bool unused_too = false;           // also view keys and values of layers that share another's: to convert them
 };
 

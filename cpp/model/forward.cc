@@ -10,12 +10,13 @@
 
 namespace gemmule {
 
-Forward::Forward(const Model& model, KvCache& cache, Parallel& parallel)
+Forward::Forward(const Model& model, KvCache& cache, Parallel& parallel, Observer* observer)
     : model_(model),
       config_(model.config),
       cache_(cache),
       parallel_(parallel),
-      linear_(model.products, parallel),
+      observer_(observer),
+      linear_(model.products, parallel, observer),
       experts_(config_, linear_, parallel) {
   for (const LayerConfig& layer : config_.layers) {
     const RopeParameters& rope = config_.Rope(layer.type);
@@ -164,6 +165,9 @@ void Forward::Attention(std::size_t i) {
     cache_.Write(i, position_ + skipped_ + t, {k_.data() + t * kv_width, kv_width},
                  {v_.data() + t * kv_width, kv_width});
   });
+  if (observer_ && owns_keys) {
+    observer_->OnKeysValues(i, {k_.data(), tokens_ * kv_width}, {v_.data(), tokens_ * kv_width});
+  }
   Done(Operation::kRope);
 
   const KvView kv = cache_.View(layer.kv_owner);

@@ -13,6 +13,7 @@
 #include "model/kv_cache.h"
 #include "model/linear.h"
 #include "model/model.h"
+#include "model/observer.h"
 #include "model/operation.h"
 #include "model/rope_table.h"
 
@@ -24,8 +25,8 @@ class Forward {
  public:
   static constexpr std::size_t kChunk = 64;  // tokens at most: unpacking a weight row serves all of them
 
-  // All three must outlive it.
-  Forward(const Model& model, KvCache& cache, Parallel& parallel);
+  // All must outlive it. `observer` sees what goes through the layers; null: there is none.
+  Forward(const Model& model, KvCache& cache, Parallel& parallel, Observer* observer = nullptr);
 
   // Books the time of the calls to come on ProfilePlace(layer, operation) of `profile`, which must outlive them, and
   // have places for layers 0 ... L; null: nowhere.
@@ -73,6 +74,7 @@ class Forward {
   const Config& config_;
   KvCache& cache_;
   Parallel& parallel_;
+  Observer* observer_;
   LinearRunner linear_;
   Experts experts_;
   std::vector<RopeTable> ropes_;

@@ -151,14 +151,20 @@ void LinearRunner::Run(const float* x, std::size_t tokens, std::initializer_list
                     ++i;
                   }
                 });
+  if (observer_) observer_->OnLinear(x, tokens, calls);
 }
 
 void LinearRunner::RunGated(const float* x, std::size_t tokens, const Linear& gate, const Linear& up, float* scratch,
                             float* y) {
+  const std::size_t width = gate.weight.rows;
+  if (observer_) {  // who wants to see what gate gives before up's is multiplied into it
+    Run(x, tokens, {{&gate, y, width}, {&up, scratch, width}});
+    GeluMul({y, tokens * width}, {scratch, tokens * width}, {y, tokens * width});
+    return;
+  }
   std::size_t used = 0;
   const std::size_t gate_input = Prepare(gate, x, tokens, &used);
   const std::size_t up_input = Prepare(up, x, tokens, &used);
-  const std::size_t width = gate.weight.rows;
   parallel_.For(width, kRowStep, 2 * RowCost(gate.weight, tokens), [&](std::size_t begin, std::size_t end) {
     Rows(gate, inputs_[gate_input], tokens, begin, end, y, width);
     Rows(up, inputs_[up_input], tokens, begin, end, scratch, width);

@@ -10,6 +10,7 @@
 #include "kernels/int8_groups.h"
 #include "kernels/int8_rows.h"
 #include "model/model.h"
+#include "model/observer.h"
 
 namespace gemmule {
 
@@ -22,7 +23,9 @@ struct LinearCall {
 
 class LinearRunner {
  public:
-  LinearRunner(Products products, Parallel& parallel) : products_(products), parallel_(parallel) {}
+  // `observer` sees every module's input and output; null: there is none.
+  LinearRunner(Products products, Parallel& parallel, Observer* observer = nullptr)
+      : products_(products), parallel_(parallel), observer_(observer) {}
 
   // y = linear(x) for every call; x (T, K) f32, the same for all. One parallel region for all rows.
   void Run(const float* x, std::size_t tokens, std::initializer_list<LinearCall> calls);
@@ -62,6 +65,7 @@ class LinearRunner {
 
   Products products_;
   Parallel& parallel_;
+  Observer* observer_;
   std::vector<Input> inputs_;
 };
 

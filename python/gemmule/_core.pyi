@@ -142,6 +142,21 @@ class Source:
         by rule "search", "absmax" or "recover" as numbers of scale_type "f32" or "bf16"; by "given" they are there."""
 
 @final
+class Calibration:
+    """Static scales of activations and caches, found from what a text makes of them."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        """path as for `Model.load`; threads 0: default number. Activation scales that are there are not applied."""
+    @property
+    def model(self) -> Model: ...
+    def observe(self, ids: NDArray[np.int32]) -> None:
+        """Counts what ids (T,), T >= 1, give as a sequence of their own. Releases the GIL and asks for signals. Raises
+        FormatError where a value is not finite; what was counted is void after that, and after an interrupt."""
+    def scales(self) -> list[tuple[str, float]]:
+        """The scale of the least squared error over all that was observed, 0 where that was all 0: by the tensor's name
+        behind "model.language_model."."""
+
+@final
 class Decoder:
     """One sequence: its KV cache and scratch memory. Not for two threads at once.
 

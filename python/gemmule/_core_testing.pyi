@@ -98,6 +98,9 @@ def layer_outputs(model: Model, ids: NDArray[np.int32], inputs: F32) -> F32:
     """inputs (L, T, D): layer i runs on inputs[i] (and on the keys and values of earlier layers, made from theirs);
     returns (L, T, D), each layer's output. ids (T,) give the per-layer inputs, which come from the embedding."""
 
+def least_squares_scale(x: F32, bits: int) -> float:
+    """The scale that rounds x (n,) to codes of `bits` with the least squared error; found from a histogram."""
+
 def parse_json(text: bytes) -> Any:
     """What the checkpoint reader's JSON parser reads, as Python objects."""
 

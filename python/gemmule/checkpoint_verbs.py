@@ -4,6 +4,7 @@ convert."""
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from . import hub
 from .command import Verb, add_output, print_json
@@ -55,7 +56,9 @@ def write(arguments: argparse.Namespace) -> None:
         pure=arguments.pure,
         embeddings=arguments.embeddings,
         scales=arguments.scales,
-        overrides=dict(arguments.overrides),
+        overrides=dict(arguments.overrides) or None,
+        calibrate=Path(arguments.calibrate) if arguments.calibrate else None,
+        activation_scales=arguments.activation_scales,
         weight_scales=arguments.weight_scales,
         ple_scale=arguments.ple_scale,
         allow_nonfinite=arguments.allow_nonfinite,
@@ -93,6 +96,8 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
         default=[],
         help='"mobile": 2, 4 or 8 bits for the modules in whose names REGEX is found',
     )
+    add("--calibrate", metavar="TEXT", help='"mobile": a text file to find scales of activations and caches on')
+    add("--activation-scales", metavar="FILE", help='"mobile": a safetensors file with those scales')
     add("--weight-scales", metavar="FILE", help='"mobile": a safetensors file with the scales of all rows')
     add("--ple-scale", choices=PLE_SCALES, default="layer", help='"mobile": scales of the per-layer embeddings')
     add("--allow-nonfinite", action="store_true", help="NaN and infinite weights become 0")

@@ -86,6 +86,31 @@ def cut(
     return Windows(ids, bos, spans, _text_bytes(scored, models))
 
 
+def spread(text: str | Path | TokenIds, model: Model, *, window: int, windows: int, least: int) -> Windows:
+    """Windows that lie evenly over a text, all of one length and without overlap: a sample of it that nobody scores.
+
+    Args:
+        text: as for `perplexity`.
+        window, windows: tokens of one, and how many, at most: a short text gives fewer, one shorter than a window a
+            single one.
+        least: tokens that the text must have.
+
+    Raises:
+        ArgumentError, MissingFileError, FormatError: as `perplexity` does.
+    """
+    ids, bos = _ids(text, [model])
+    if len(ids) < least:
+        raise ArgumentError(
+            f"the text has {len(ids)} tokens; expected at least {least}",
+            remedy="Choose a longer text. A string is read as a file only where such a file is.",
+            expected=f"at least {least} tokens",
+            found=str(len(ids)),
+        )
+    length = min(window, model.context, len(ids))
+    begins = np.linspace(0, len(ids) - length, min(windows, len(ids) // length)).astype(int).tolist()
+    return Windows(ids, bos, [(begin, begin + 1, begin + length) for begin in begins], 0)
+
+
 def _second_halves(length: int, window: int) -> Iterator[tuple[int, int, int]]:
     """(begin, first scored token, end) of each window."""
     for begin in range(0, length - window + 1, window):

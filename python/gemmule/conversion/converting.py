@@ -8,8 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .. import arguments, checkpoint, hub
+from ..arguments import TokenIds
+from ..errors import ArgumentError
+from .activation_scales import read_activation_scales
+from .calibration import calibrate as find_scales
 from .opened import Opened
 from .report import ConvertReport
+from .target import check_target, resolve
 from .to_folder import write_floats
 from .to_gguf import write_gguf
 from .to_mobile import write_mobile
@@ -32,6 +37,8 @@ def convert(
     embeddings: str = "q6_k",
     scales: str = "search",
     overrides: Mapping[str, int] | None = None,
+    calibrate: str | Path | TokenIds | None = None,
+    activation_scales: str | os.PathLike[str] | None = None,
     weight_scales: str | os.PathLike[str] | None = None,
     ple_scale: str = "layer",
     allow_nonfinite: bool = False,
@@ -60,6 +67,10 @@ def convert(
             same bits are copied.
         overrides: {regular expression: bits} for "mobile": 2, 4 or 8 bits for the modules in whose names it is found;
             the others have the bits of the published E2B or E4B.
+        calibrate: text, a file's path or token ids: "mobile" takes the scales of activations and of the key/value cache
+            that have the least squared error on it. Some ten thousand tokens of what the model is for will do.
+        activation_scales: a safetensors file with those scales instead. Without either, "mobile" takes the source's own
+            if it has them; a model without them rounds no activations.
         weight_scales: a safetensors file with the scales of all rows, for "mobile": `scales` finds none then.
         ple_scale: the per-layer embeddings of "mobile" have a scale for each "layer" of a row, as published, or one a
             "row", which transformers 5.23 opens without help.
@@ -79,17 +90,28 @@ def convert(
     arguments.choice("embeddings", embeddings, EMBEDDINGS)
     arguments.choice("scales", scales, SCALES)
     arguments.choice("ple_scale", ple_scale, PLE_SCALES)
+    _refuse_for_others(
+        to, overrides=overrides, calibrate=calibrate, activation_scales=activation_scales, weight_scales=weight_scales
+    )
     core_threads = 0 if threads is None else arguments.integer("threads", threads, least=1, most=1024)
     start = time.perf_counter()
-    opened = Opened(checkpoint.find(hub.locate(source)), core_threads, allow_nonfinite=allow_nonfinite)
-    place = Path(target)
+    path = checkpoint.find(hub.locate(source))
+    opened = Opened(path, core_threads, allow_nonfinite=allow_nonfinite)
+    place = resolve(target)
+    is_folder = to in ("mobile", "w4a16") or (to == "bf16" and place.suffix != ".gguf")
+    check_target(place, is_folder=is_folder, sources=opened.files, force=force)  # before a text is read
     if to == "mobile":
+        scales_found: Mapping[str, float] = {}
+        if activation_scales is not None:
+            scales_found = read_activation_scales(activation_scales, opened.shape)
+        elif calibrate is not None:
+            scales_found = find_scales(path, calibrate, threads=core_threads, progress=progress)
         written = write_mobile(
             opened,
             place,
             rule=scales,
             overrides=overrides or {},
-            activations={},
+            activations=scales_found,
             weight_scales=weight_scales,
             ple_scale=ple_scale,
             force=force,
@@ -97,7 +119,7 @@ def convert(
         )
     elif to == "w4a16":
         written = write_w4a16(opened, place, force=force, progress=progress)
-    elif to == "bf16" and place.suffix != ".gguf":
+    elif is_folder:
         written = write_floats(opened, place, force=force, progress=progress)
     else:
         written = write_gguf(
@@ -105,7 +127,7 @@ def convert(
         )
     return ConvertReport(
         source=str(opened.path),
-        target=str(place),
+        target=os.fspath(target),
         to=to,
         bytes=sum(tensor.bytes for tensor in written.tensors),
         tensors=written.tensors,
@@ -113,3 +135,11 @@ def convert(
         notes=written.notes,
         seconds=time.perf_counter() - start,
     )
+
+
+def _refuse_for_others(to: str, **mobile_only: object) -> None:
+    given = [name for name, value in mobile_only.items() if value is not None]
+    if to != "mobile" and given:
+        raise ArgumentError(f'{given[0]} is for to="mobile"; to is "{to}"', remedy=f"Leave {given[0]} out.")
+    if {"calibrate", "activation_scales"} <= set(given):
+        raise ArgumentError("calibrate and activation_scales are both given", remedy="Leave one of them out.")
