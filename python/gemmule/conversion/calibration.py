@@ -10,8 +10,10 @@ from ..model import Model
 from ..progress import Progress
 from ..windows import spread
 
-WINDOW = 512  # tokens: longer than training's 256 of docs/decisions/0018, and a sliding window of E2B is full
-WINDOWS = 32  # 16,384 tokens: scales of twice as many differ by less than half a percent, and E2B takes a few minutes
+# 8,192 tokens: more changed the demo's perplexity by less than chance, and E2B takes some minutes
+# (docs/decisions/0018-calibration.md). A window of 512 fills E2B's sliding ones.
+WINDOW = 512
+WINDOWS = 16
 LEAST_TOKENS = 64
 
 
