@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gemmule
-from checkpoints import make_checkpoint, write_safetensors
+from checkpoints import FULL, SLIDING, make_checkpoint, write_safetensors
 from fakes import TOKENIZER
 from gemmule import _core
 from gemmule.conversion import calibration
@@ -315,3 +315,29 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(gemmule.FormatError, match="LFS"):
         read_activation_scales(tmp_path / "broken.safetensors", shape_of(SOURCE))
+
+
+MEASURE = """
+import sys
+import numpy as np
+from gemmule import _core
+
+def peak():
+    (line,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+calibration = _core.Calibration(sys.argv[1], 2)
+before = peak()
+calibration.observe(np.arange(3, 80, dtype=np.int32))
+print(peak() - before)
+"""
+
+
+def test_memory_does_not_grow_with_the_model(tmp_path):
+    """Pages of weights are given back as soon as they were used."""
+    make_checkpoint(tmp_path, hidden_size=1024, intermediate_size=4096, layer_types=[SLIDING, FULL] * 4)
+    weights = sum(file.stat().st_size for file in tmp_path.glob("*.safetensors"))
+    assert weights > 200e6
+    done = subprocess.run([sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < weights / 2

@@ -176,6 +176,7 @@ Q = PREFIX + "layers.0.self_attn.q_proj.weight_scale"
     [
         (lambda scales: without(scales, Q), "q_proj.weight_scale: expected a scale, found none"),
         (lambda scales: scales | {"other.weight_scale": scales[Q]}, "other.weight_scale"),
+        (lambda scales: scales | {Q.replace("language_model.", ""): scales[Q]}, "two prefixes"),
         (lambda scales: scales | {Q: scales[Q][:-1]}, "q_proj.weight_scale: expected shape"),
         (lambda scales: scales | {Q: scales[Q] * 0}, "a scale of 0"),
         (lambda scales: scales | {Q: -scales[Q]}, "none negative"),

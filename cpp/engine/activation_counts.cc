@@ -33,8 +33,8 @@ std::vector<ModuleGroup> QuantizedModules(const Model& model, std::size_t i) {
   return groups;
 }
 
-ActivationCounts::ActivationCounts(const Model& model, Parallel& parallel)
-    : parallel_(parallel), caches_(model.config.layers.size()), parts_(kParts) {
+ActivationCounts::ActivationCounts(const Model& model, const TensorFiles& files, Parallel& parallel)
+    : files_(files), parallel_(parallel), caches_(model.config.layers.size()), parts_(kParts) {
   for (std::size_t i = 0; i < model.config.layers.size(); ++i) {
     for (const ModuleGroup& group : QuantizedModules(model, i)) {
       for (const auto& [name, linear] : group) modules_[linear];
@@ -44,9 +44,10 @@ ActivationCounts::ActivationCounts(const Model& model, Parallel& parallel)
 
 void ActivationCounts::OnLinear(const float* x, std::size_t tokens, std::span<const LinearCall> calls) {
   for (const LinearCall& call : calls) {
+    const MatrixView& weight = call.linear->weight;
+    files_.ForgetPages({weight.data, weight.bytes()});
     const auto module = modules_.find(call.linear);
     if (module == modules_.end()) continue;
-    const MatrixView& weight = call.linear->weight;
     Count(x, tokens, weight.cols, weight.cols, module->second.input);
     Count(call.y, tokens, weight.rows, call.y_stride, module->second.output);
   }

@@ -10,6 +10,7 @@
 
 #include "base/parallel.h"
 #include "engine/histogram.h"
+#include "formats/tensor_files.h"
 #include "model/model.h"
 #include "model/observer.h"
 
@@ -34,8 +35,9 @@ class ActivationCounts : public Observer {
     Histogram values;
   };
 
-  // Both must outlive it.
-  ActivationCounts(const Model& model, Parallel& parallel);
+  // All must outlive it. `files` hold the weights: their pages are given back as soon as a module has used them, so
+  // that memory does not grow with the model.
+  ActivationCounts(const Model& model, const TensorFiles& files, Parallel& parallel);
 
   // Modules that are not quantized are left out.
   void OnLinear(const float* x, std::size_t tokens, std::span<const LinearCall> calls) override;
@@ -49,6 +51,7 @@ class ActivationCounts : public Observer {
   // rows (T, width), `stride` apart.
   void Count(const float* rows, std::size_t tokens, std::size_t width, std::size_t stride, Histogram& to);
 
+  const TensorFiles& files_;
   Parallel& parallel_;
   std::unordered_map<const Linear*, Module> modules_;
   std::vector<Cache> caches_;

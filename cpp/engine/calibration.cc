@@ -67,7 +67,7 @@ Calibration::Calibration(const std::string& path, int threads)
       checkpoint_(LoadCheckpoint(
           path, {.threads = threads, .activations = "float32", .kv = "float32", .activation_scales = false})),
       parallel_(*checkpoint_->model.workers),
-      counts_(std::make_unique<ActivationCounts>(checkpoint_->model, parallel_)) {}
+      counts_(std::make_unique<ActivationCounts>(checkpoint_->model, checkpoint_->files, parallel_)) {}
 
 Calibration::~Calibration() = default;
 

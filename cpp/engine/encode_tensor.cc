@@ -57,15 +57,6 @@ std::uint64_t ReplaceNonfinite(std::span<float> x) {
   return count;
 }
 
-// Gives the pages of rows that were read back. Vectors lie in no file.
-void Forget(const SourceTensor& source, const TensorFiles& files) {
-  for (const MatrixView& part : source.parts) {
-    if (const MappedFile* const file = files.FileOf(part.data)) {
-      file->ForgetPages({part.data, part.rows * (part.RowBytes() + part.padding)});
-    }
-  }
-}
-
 }  // namespace
 
 EncodeCounts EncodeTensor(const SourceTensor& source, const TensorFiles& files, RowEncoder& encoder, Parallel& parallel,
@@ -100,7 +91,7 @@ EncodeCounts EncodeTensor(const SourceTensor& source, const TensorFiles& files, 
     for (std::size_t i = 0; i < count; ++i) sum += counts[i];
     PwriteAll(target.descriptor, {encoded.data(), count * row_bytes}, target.offset + first * row_bytes);
   }
-  Forget(source, files);
+  for (const MatrixView& part : source.parts) files.ForgetPages({part.data, part.bytes()});
   return sum;
 }
 

@@ -56,4 +56,8 @@ const MappedFile* TensorFiles::FileOf(const std::byte* byte) const {
   return at == files.end() ? nullptr : at->get();
 }
 
+void TensorFiles::ForgetPages(std::span<const std::byte> part) const {
+  if (const MappedFile* const file = FileOf(part.data())) file->ForgetPages(part);
+}
+
 }  // namespace gemmule

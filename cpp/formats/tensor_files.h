@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -27,6 +28,8 @@ struct TensorFiles {
   std::uint64_t MappedBytes() const;
   // The file in whose map this byte lies; null where none.
   const MappedFile* FileOf(const std::byte* byte) const;
+  // Gives back the pages of what was read, if it lies in a map: the next look reads them from the file again.
+  void ForgetPages(std::span<const std::byte> part) const;
 };
 
 }  // namespace gemmule

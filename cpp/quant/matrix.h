@@ -18,6 +18,7 @@ struct MatrixView {
 
   std::size_t RowBytes() const { return gemmule::RowBytes(encoding, cols); }
   const std::byte* Row(std::size_t row) const { return data + row * (RowBytes() + padding); }
+  std::size_t bytes() const { return rows * (RowBytes() + padding); }
   // Of a row with one scale or none.
   float RowScale(std::size_t row) const { return scales.data == nullptr ? 1.0f : scales.At(row); }
   // All scales of a row.

@@ -37,6 +37,8 @@ def read_scales(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float32]]:
         wrong = values[~(np.isfinite(values) & (values >= 0))]
         if wrong.size:
             raise refused(file, name, "finite scales, none negative", str(wrong[0]))
+        if bare_name(name) in scales:
+            raise refused(file, name, "each scale once", "it under two prefixes")
         scales[bare_name(name)] = values.reshape(shape)
     return scales
 
