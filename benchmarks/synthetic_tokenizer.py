@@ -12,7 +12,7 @@ from pathlib import Path
 
 ENTRIES = 262_144
 SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"
-SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<|turn>", "<turn|>"]  # the last two are a chat template's
 LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
 
 
@@ -22,6 +22,7 @@ def entries(count: int, rng: random.Random) -> list[str]:
         chr(code) for span in ((0x21, 0x7F), (0xC0, 0x250), (0x391, 0x450), (0x4E00, 0x6E00)) for code in range(*span)
     ]
     tokens = dict.fromkeys(SPECIAL + [f"<0x{byte:02X}>" for byte in range(256)] + ["\n", SPACE_MARK])
+    base = base[: (count - len(tokens)) // 2]  # a small vocabulary has words too
     pieces = list(LETTERS)  # what words are made of
     while len(tokens) + len(base) < count:
         head, tail = (pieces[int(len(pieces) * rng.random() ** 3)] for _ in range(2))
