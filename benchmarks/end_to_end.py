@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import generation_run
 from e2b_checkpoint import Checkpoint
 from gemmule import benchmark
 from generation_run import Plan
+from spread import summary
 
 SMALL_ARRAY_BYTES = 1 << 24  # for --small: it shows that the measurement works, not how fast the memory is
 
@@ -128,10 +128,6 @@ def results(
         "anonymous_bytes": measured["anonymous_bytes"],
         "file_bytes": measured["file_bytes"],
     }
-
-
-def summary(samples: Sequence[float]) -> dict[str, Any]:
-    return {"median": statistics.median(samples), "min": min(samples), "max": max(samples), "samples": samples}
 
 
 def table(report: dict[str, Any]) -> str:

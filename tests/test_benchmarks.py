@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import gemmule
 from gemmule.benchmark import shapes
 from gemmule.reference import Reference
 from gemmule.reference.operations import round_to_grid, to_codes
+from published_configs import COUNTS
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -198,3 +200,56 @@ def test_encode_speed(tmp_path):
         assert 0 < result["least"] <= result["median"] <= result["most"]
         assert (result["on_grid"] == 1) == (result["weights"] == "on a grid")
         assert 0 < result["relative_error"] < 0.15
+
+
+def test_compare(tmp_path):
+    """Every figure is measured, by engines that compute the same, and the files are used again."""
+    pytest.importorskip("llama_cpp", reason="the extra `oracle` is not installed")
+    report = tmp_path / "report.json"
+    command = [sys.executable, str(FOLDER / "compare.py"), "--small", "--repeat", "2", "--threads", "1"]
+    command += ["--folder", str(tmp_path), "--json", str(report), "--figures"]
+    same_file = ["decode-q4_0", "decode-a4b"]
+    against_llama_cpp = [*same_file, "decode-mobile", "prefill-mobile", "prefill-q4_0", "decode-32k", "first-token"]
+    figures = [*against_llama_cpp, "memory", "threads", "avx2", "text"]
+    done = subprocess.run([*command, ",".join(figures)], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(report.read_text())
+    assert measured["conditions"]["cores"]
+    assert list(measured["results"]) == figures
+    for name, row in measured["results"].items():
+        for goal in ("at_least", "aim"):
+            assert row[goal] is None or row[goal]["goal"] in done.stdout
+        assert row["gemmule"]["min"] > 0
+        assert all(row["checks"].values())
+        if name in against_llama_cpp:
+            ours, theirs = row["gemmule"]["samples"], row["against"]["samples"]
+            assert len(ours) == len(theirs) == 2
+            turned = [theirs, ours] if row["unit"] == "ms" else [ours, theirs]
+            assert row["ratio"]["samples"] == [a / b for a, b in zip(*turned, strict=True)]
+    for name in same_file:
+        agreement = measured["results"][name]["agreement"]
+        assert agreement["gemmule_from_float_products"] < 0.1 * agreement["logits_rms"]
+
+    written = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.gguf")}
+    assert len(written) == 2
+    done = subprocess.run([*command, "decode-q4_0"], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.gguf")} == written
+
+
+def test_gguf_files_have_the_published_sizes(benchmarks):
+    import gguf_checkpoint
+
+    def elements(name: str) -> int:
+        """Of the weights; rope_freqs.weight holds none."""
+        tensors = gguf_checkpoint.tensors(gguf_checkpoint.CONFIGS[name])
+        return sum(math.prod(tensor.target.shape) for tensor in tensors[1:])
+
+    e2b = gguf_checkpoint.tensors(gguf_checkpoint.CONFIGS["e2b"])
+    assert len(e2b) == 601
+    assert sum(tensor.target.bytes for tensor in e2b) == pytest.approx(3.343e9, rel=1e-3)
+    leftovers = 16 * (2 * 256 * 1536 + 256) + 4 * (2 * 512 * 1536 + 512)  # k_proj, v_proj, k_norm
+    assert elements("e2b") == sum(COUNTS["E2B"].values()) + leftovers
+    counts = COUNTS["26B-A4B"]
+    layers = sum(counts.values()) - counts["embeddings"] - 2816  # the last norm
+    assert elements("a4b") == layers * 12 // 30 + counts["embeddings"] + 2816
