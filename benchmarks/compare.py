@@ -44,11 +44,12 @@ def main() -> int:
     limits = [measure_limit(options)]
     rows = {}
     for name in options.figures:
-        print(f"{name} ...", file=sys.stderr)
+        print(f"{name} ... ", end="", flush=True, file=sys.stderr)
         others = OtherPrograms()
         measured = {**FIGURES[name].measure(setup), "other_programs_cores": others.cores()}
         limits.append(measure_limit(options))
         rows[name] = row(FIGURES[name], measured, limits[-2:])
+        print("  ".join(filter(None, cells_of(rows[name])[1:])), file=sys.stderr)
     report = {
         "benchmark": "compare",
         "conditions": {**where, "cores": cores, "load_average_at_end": os.getloadavg()[0]},
