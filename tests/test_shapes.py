@@ -70,6 +70,7 @@ FLOAT_SHAPES = {
         "rms_norm_eps": 1e-5,
     },
     "experts": dict(
+        seed=13,  # with 11 and a bf16 cache, a token's second and third expert are a relative 4e-6 apart
         enable_moe_block=True,
         num_experts=8,
         top_k_experts=2,
@@ -146,7 +147,7 @@ def prompt(reference: Reference, length: int, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture(scope="module", params=FLOAT_SHAPES)
 def float_folder(request, tmp_path_factory):
-    return make_checkpoint(tmp_path_factory.mktemp("float"), seed=11, **FLOAT_SHAPES[request.param])
+    return make_checkpoint(tmp_path_factory.mktemp("float"), **{"seed": 11} | FLOAT_SHAPES[request.param])
 
 
 @pytest.fixture(scope="module", params=MOBILE_SHAPES)

@@ -134,14 +134,14 @@ py::tuple RunAttention(KernelBench& bench, const Bytes& cache, const std::string
   Want(q.ndim() == 3 && q.size() > 0 && kv_heads > 0 && Dim(q, 1) % kv_heads == 0 && Dim(q, 2) % 2 == 0 &&
            Dim(q, 2) <= kMaxHeadDim,
        "q: want (T, H, E), H a multiple of kv_heads, E even");
-  const std::size_t row_bytes = kv_heads * RowBytes(e, Dim(q, 2));
+  const std::size_t row_bytes = kv_heads * HeadBytes(e, Dim(q, 2));
   Want(cache.ndim() == 2 && Dim(cache, 1) == 2 * KvView::kBlock * row_bytes, "cache: want (blocks, bytes of a block)");
   Want(Dim(q, 0) <= positions && positions <= Dim(cache, 0) * KvView::kBlock && window > 0,
        "positions: want at least T, and room for them in the cache");
   std::vector<const std::byte*> blocks;
   for (std::size_t i = 0; i < Dim(cache, 0); ++i) blocks.push_back(ByteView(cache).data() + i * Dim(cache, 1));
   const KvView view{e, blocks, row_bytes, k_scale, v_scale};
-  const AttentionShape shape{positions, window, Dim(q, 0), Dim(q, 1), kv_heads, Dim(q, 2)};
+  const AttentionShape shape{positions - Dim(q, 0), Dim(q, 0), window, Dim(q, 1), kv_heads, Dim(q, 2)};
   Floats out = Copy(q);
   const auto in_place = MutableView(out);
   const double seconds = WithoutLock([&] { return bench.Attention(view, shape, in_place); });

@@ -8,7 +8,7 @@
 #include "formats/gguf_files.h"
 #include "formats/safetensors.h"
 #include "formats/stand_in.h"
-#include "kernels/attend.h"
+#include "kernels/kv_block.h"
 #include "model/forward.h"
 #include "quant/block_look.h"
 

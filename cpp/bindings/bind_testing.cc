@@ -8,6 +8,8 @@
 #include "base/buffer.h"
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/parallel.h"
+#include "base/workers.h"
 #include "bindings/bind.h"
 #include "engine/histogram.h"
 #include "engine/least_squares_scale.h"
@@ -15,7 +17,6 @@
 #include "formats/gguf.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
-#include "kernels/attend.h"
 #include "kernels/code_scales.h"
 #include "kernels/elementwise.h"
 #include "kernels/encode.h"
@@ -23,6 +24,7 @@
 #include "kernels/error_scale.h"
 #include "kernels/int8_rows.h"
 #include "kernels/kl_divergence.h"
+#include "kernels/kv_block.h"
 #include "kernels/largest.h"
 #include "kernels/log_sum_exp.h"
 #include "kernels/matmul_f32.h"
@@ -34,6 +36,7 @@
 #include "kernels/sum_of_squares.h"
 #include "kernels/trained_scale.h"
 #include "kernels/training_marks.h"
+#include "model/attention.h"
 #include "model/linear.h"
 #include "quant/row.h"
 
@@ -196,7 +199,7 @@ Floats RunAttend(const Floats& q, const Floats& k, const Floats& v, const std::s
   const Encoding encoding = found->second;
   const std::size_t n = Dim(k, 0);
   const std::size_t e = Dim(q, 0);
-  const std::size_t row_bytes = RowBytes(encoding, e);
+  const std::size_t row_bytes = HeadBytes(encoding, e);
   std::vector<Buffer<std::byte>> blocks((n + KvView::kBlock - 1) / KvView::kBlock);
   std::vector<const std::byte*> pointers;
   for (auto& block : blocks) {
@@ -204,14 +207,16 @@ Floats RunAttend(const Floats& q, const Floats& k, const Floats& v, const std::s
     pointers.push_back(block.data());
   }
   for (std::size_t i = 0; i < n; ++i) {
-    std::byte* row = blocks[i / KvView::kBlock].data() + i % KvView::kBlock * row_bytes;
-    EncodeRow(encoding, {k.data() + i * e, e}, k_scale, row);
-    EncodeRow(encoding, {v.data() + i * e, e}, v_scale, row + KvView::kBlock * row_bytes);
+    StoreKeysValues(encoding, {k.data() + i * e, e}, {v.data() + i * e, e}, e, k_scale, v_scale, i,
+                    blocks[i / KvView::kBlock].data());
   }
-  Floats out(q.size());
   const bool coded = IsCoded(encoding);
-  Attend({encoding, pointers, row_bytes, coded ? k_scale : 1.0f, coded ? v_scale : 1.0f}, 0, 0, n, View(q),
-         MutableView(out));
+  const KvView kv{encoding, pointers, row_bytes, coded ? k_scale : 1.0f, coded ? v_scale : 1.0f};
+  Floats out(q.size());
+  std::copy_n(q.data(), q.size(), out.mutable_data());
+  Workers workers(1);
+  Parallel parallel(workers);
+  AttentionRunner(parallel).Run(kv, {n - 1, 1, AttentionShape::kNoWindow, 1, 1, e}, out.mutable_data());
   return out;
 }
 

@@ -60,16 +60,7 @@ double KernelBench::Linears(std::span<const Linear* const> modules, const float*
 }
 
 double KernelBench::Attention(const KvView& kv, const AttentionShape& shape, std::span<float> q) {
-  return Seconds([&] {
-    parallel_.For(shape.tokens * shape.heads, 1, kShareOut, [&](std::size_t begin, std::size_t end) {
-      for (std::size_t task = begin; task < end; ++task) {
-        const std::size_t last = shape.positions - shape.tokens + task / shape.heads + 1;
-        const std::size_t first = last - std::min(last, shape.window);
-        const std::span<float> head = q.subspan(task * shape.head_dim, shape.head_dim);
-        Attend(kv, task % shape.heads / (shape.heads / shape.kv_heads), first, last, head, head);
-      }
-    });
-  });
+  return Seconds([&] { attention_.Run(kv, shape, q.data()); });
 }
 
 double KernelBench::Rows(const std::string& kernel, std::span<float> x, std::size_t n) {

@@ -8,26 +8,17 @@
 
 #include "base/parallel.h"
 #include "base/workers.h"
-#include "kernels/attend.h"
+#include "model/attention.h"
 #include "model/linear.h"
 #include "model/model.h"
 
 namespace gemmule {
 
-// Queries (T, H, E) of the last T of n positions; position p sees keys (p - window, p]. G heads of keys.
-struct AttentionShape {
-  std::size_t positions = 0;  // n
-  std::size_t window = 0;     // n or more: all that is before
-  std::size_t tokens = 0;     // T
-  std::size_t heads = 0;      // H, a multiple of G
-  std::size_t kv_heads = 0;   // G
-  std::size_t head_dim = 0;   // E
-};
-
 // Every call returns the seconds that it took. Not for two threads at once.
 class KernelBench {
  public:
-  KernelBench(int threads, Products products) : workers_(threads), parallel_(workers_), linear_(products, parallel_) {}
+  KernelBench(int threads, Products products)
+      : workers_(threads), parallel_(workers_), linear_(products, parallel_), attention_(parallel_) {}
 
   int threads() const { return workers_.threads(); }
 
@@ -52,6 +43,7 @@ class KernelBench {
   Workers workers_;
   Parallel parallel_;
   LinearRunner linear_;
+  AttentionRunner attention_;
 };
 
 }  // namespace gemmule

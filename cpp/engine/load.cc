@@ -14,7 +14,7 @@
 #include "engine/hf_tensors.h"
 #include "formats/checkpoint_files.h"
 #include "formats/gguf_files.h"
-#include "kernels/attend.h"
+#include "kernels/kv_block.h"
 #include "model/tensors.h"
 
 namespace gemmule {

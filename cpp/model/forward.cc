@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/attend.h"
 #include "kernels/elementwise.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
@@ -17,6 +16,7 @@ Forward::Forward(const Model& model, KvCache& cache, Parallel& parallel, Observe
       parallel_(parallel),
       observer_(observer),
       linear_(model.products, parallel, observer),
+      attention_(parallel),
       experts_(config_, linear_, parallel) {
   for (const LayerConfig& layer : config_.layers) {
     const RopeParameters& rope = config_.Rope(layer.type);
@@ -170,19 +170,14 @@ void Forward::Attention(std::size_t i) {
   }
   Done(Operation::kRope);
 
-  const KvView kv = cache_.View(layer.kv_owner);
-  const std::size_t seen =
-      layer.type == LayerType::kSliding ? std::min(config_.sliding_window, position_ + kChunk) : position_ + kChunk;
-  const double cost = 0.1 * static_cast<double>(seen * e);  // ns: keys and values of one head
-  parallel_.For(tokens_ * heads, 1, cost, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t task = begin; task < end; ++task) {
-      const std::size_t last = position_ + skipped_ + task / heads + 1;
-      const bool slides = layer.type == LayerType::kSliding && last > config_.sliding_window;
-      const std::size_t first = slides ? last - config_.sliding_window : 0;
-      const std::span<float> head(q_.data() + task * e, e);
-      Attend(kv, task % heads / (heads / groups), first, last, head, head);
-    }
-  });
+  attention_.Run(cache_.View(layer.kv_owner),
+                 {.position = position_ + skipped_,
+                  .tokens = tokens_,
+                  .window = layer.type == LayerType::kSliding ? config_.sliding_window : AttentionShape::kNoWindow,
+                  .heads = heads,
+                  .kv_heads = groups,
+                  .head_dim = e},
+                 q_.data());
   Done(Operation::kAttention);
 
   linear_.Run(q_.data(), tokens_, {{&w.o_proj, branch_.data(), config_.hidden_size}});

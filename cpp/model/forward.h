@@ -9,6 +9,7 @@
 #include "base/buffer.h"
 #include "base/parallel.h"
 #include "base/profile.h"
+#include "model/attention.h"
 #include "model/experts.h"
 #include "model/kv_cache.h"
 #include "model/linear.h"
@@ -76,6 +77,7 @@ class Forward {
   Parallel& parallel_;
   Observer* observer_;
   LinearRunner linear_;
+  AttentionRunner attention_;
   Experts experts_;
   std::vector<RopeTable> ropes_;
 

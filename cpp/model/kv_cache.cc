@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "quant/row.h"
-
 namespace gemmule {
 namespace {
 
@@ -25,7 +23,8 @@ KvCache::KvCache(const Model& model, std::size_t chunk) : window_(model.config.s
     if (config.kv_owner != i) continue;
     LayerCache& layer = layers_[i];
     layer.encoding = CacheEncoding(model.kv, config.type);
-    layer.row_bytes = RowBytes(layer.encoding, config.num_key_value_heads * config.head_dim);
+    layer.head_dim = config.head_dim;
+    layer.row_bytes = config.num_key_value_heads * HeadBytes(layer.encoding, config.head_dim);
     // The window before the chunk and the chunk, wherever in a block they begin.
     if (config.type == LayerType::kSliding) layer.ring = (window_ - 1 + chunk - 1) / KvView::kBlock + 2;
     layer.k_scale = model.weights.layers[i].k_cache_scale;
@@ -51,9 +50,7 @@ void KvCache::Write(std::size_t layer_index, std::size_t position, std::span<con
                     std::span<const float> values) {
   LayerCache& layer = layers_[layer_index];
   std::byte* block = layer.blocks[position / KvView::kBlock % layer.blocks.size()].data();
-  std::byte* row = block + position % KvView::kBlock * layer.row_bytes;
-  EncodeRow(layer.encoding, keys, layer.k_scale, row);
-  EncodeRow(layer.encoding, values, layer.v_scale, row + KvView::kBlock * layer.row_bytes);
+  StoreKeysValues(layer.encoding, keys, values, layer.head_dim, layer.k_scale, layer.v_scale, position, block);
 }
 
 KvView KvCache::View(std::size_t layer_index) const {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/buffer.h"
-#include "kernels/attend.h"
+#include "kernels/kv_block.h"
 #include "model/model.h"
 
 namespace gemmule {
@@ -39,6 +39,7 @@ class KvCache {
  private:
   struct LayerCache {
     Encoding encoding = Encoding::kF32;
+    std::size_t head_dim = 0;   // E
     std::size_t row_bytes = 0;  // of one position's keys, and of its values
     std::size_t ring = 0;       // blocks at most; 0: no limit, and none for layers that own nothing
     float k_scale = 0.0f;       // for codes

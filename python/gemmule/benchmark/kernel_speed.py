@@ -296,11 +296,18 @@ def _attention(
 ) -> NDArray[Any]:
     """The last head of the last token, by numpy."""
     scales = np.array([scale], np.float32) if kind.encoding in ("c8", "c4") else None
-    count = cache.size * 8 // _BITS[kind.encoding]
-    values = _core.testing.decode_row(cache.reshape(-1), kind.encoding, scales, count)
-    blocks = values.reshape(len(cache), 2, _core.KV_BLOCK_TOKENS, kind.kv_heads, kind.head_dim)
+    block, heads = _core.KV_BLOCK_TOKENS, kind.kv_heads
+    halves = cache.view(np.uint32).reshape(len(cache), 2, heads, -1)[:, :, -1]  # keys and values of the last head
+    # The same word of 16 keys lies together; values are rows.
+    keys = halves[:, 0].reshape(len(cache), block // 16, -1, 16).swapaxes(2, 3)
+
+    def decoded(words: NDArray[np.uint32]) -> NDArray[np.float32]:
+        count = len(cache) * block * kind.head_dim
+        stored = np.ascontiguousarray(words).view(np.uint8).reshape(-1)
+        return _core.testing.decode_row(stored, kind.encoding, scales, count).reshape(-1, kind.head_dim)
+
     first = positions - min(positions, kind.window or positions)
-    k, v = (blocks[:, which, :, -1].reshape(-1, kind.head_dim)[first:positions] for which in (0, 1))
+    k, v = decoded(keys)[first:positions], decoded(halves[:, 1])[first:positions]
     scores = k @ q
     weights = np.exp(scores - scores.max())
     found: NDArray[Any] = weights @ v / weights.sum()
