@@ -49,9 +49,10 @@ HWY_INLINE VF32 KeyElements(hn::Vec<DWords> words) {
 }
 
 // Scores of kQ queries and all keys of a block. scores [kQ][kBlock]; q [kQ][kQStride], zeros past the last element.
+// `values`, as many bytes, and `next`, the keys after these, come closer meanwhile.
 template <Encoding kEncoding, std::size_t kQ>
 HWY_INLINE void Scores(const float* HWY_RESTRICT q, std::size_t words, const std::byte* keys, const std::byte* values,
-                       float scale, float* HWY_RESTRICT scores) {
+                       const std::byte* next, float scale, float* HWY_RESTRICT scores) {
   constexpr std::size_t kVectors = HWY_MAX(1, HWY_MIN(kBlock / kLanes, kSums / kQ));
   constexpr std::size_t kWordBytes = 4 * KvView::kKeys;
   const F32 d;
@@ -68,6 +69,7 @@ HWY_INLINE void Scores(const float* HWY_RESTRICT q, std::size_t words, const std
       Unroll<kVectors>([&](auto v) GEMMULE_LAMBDA {
         key[v] = LoadWords<kEncoding>(keys + at[v] + w * kWordBytes);
         hwy::Prefetch(values + at[v] + w * kWordBytes);
+        __builtin_prefetch(next + at[v] + w * kWordBytes, 0, 2);  // into the second-level cache
       });
       Unroll<kPerWord<kEncoding>>([&](auto element) GEMMULE_LAMBDA {
         VF32 k[kVectors];
@@ -207,6 +209,8 @@ void AttendTile(const KvView& kv, const QueryTile& tile, std::size_t begin, std:
   const std::size_t n = tile.queries();
   const std::size_t head_bytes = HeadBytes(kEncoding, e);
   const std::size_t words = head_bytes / 4;
+  const auto head = [&](std::size_t position)
+                        GEMMULE_LAMBDA { return kv.Block(position) + tile.kv_head * kBlock * head_bytes; };
   HWY_ALIGN float q[kQ * kQStride];
   for (std::size_t i = 0; i < kQ; ++i) {
     std::fill(q + i * kQStride, q + (i + 1) * kQStride, 0.0f);
@@ -223,10 +227,11 @@ void AttendTile(const KvView& kv, const QueryTile& tile, std::size_t begin, std:
     for (std::size_t position = HWY_MAX(s * span, tile.First(0)); position < last;) {
       const std::size_t block = position / kBlock * kBlock;
       const auto row = [&](std::size_t key) GEMMULE_LAMBDA { return HWY_MIN(HWY_MAX(key, block) - block, kBlock); };
-      const std::byte* keys = kv.Block(block) + tile.kv_head * kBlock * head_bytes;
+      const std::byte* keys = head(block);
       const std::byte* values = keys + kBlock * kv.row_bytes;
       HWY_ALIGN float p[kQ * kBlock];
-      Scores<kEncoding, kQ>(q, words, keys, values, kv.k_scale, p);
+      const std::byte* next = head(HWY_MIN(block + kBlock, tile.position));
+      Scores<kEncoding, kQ>(q, words, keys, values, next, kv.k_scale, p);
       float keep[kQ];
       for (std::size_t i = 0; i < kQ; ++i) {
         const bool there = i < n;
@@ -269,9 +274,18 @@ void FinishAttend(const KvView& kv, const QueryTile& tile, float* answers, std::
       all.Add({answers + part * TileFloats(kv.encoding, e), all.stride}, i);
     }
     const VF32 factor = hn::Set(d, kv.v_scale / all.Sum(i));
-    MapOver(all.steps(), all.Out(i),
-            [&](std::size_t s, std::size_t) GEMMULE_LAMBDA { return hn::Mul(factor, hn::LoadU(d, all.Out(i) + s)); });
-    FromSteps(kv.encoding, {all.Out(i), all.steps()}, {tile.Query(i), e});
+    const auto at = [&](std::size_t s) GEMMULE_LAMBDA { return hn::Mul(factor, hn::LoadU(d, all.Out(i) + s)); };
+    HWY_ALIGN float out[kMaxHeadDim + 2 * kVirtualLanes];  // in the elements' own order
+    if (Planes(kv.encoding) == 1) {
+      for (std::size_t s = 0; s < all.steps(); s += kLanes) hn::StoreU(at(s), d, out + s);
+    } else {
+      for (std::size_t s = 0; s < all.steps(); s += 2 * kVirtualLanes) {
+        for (std::size_t r = 0; r < kVirtualLanes; r += kLanes) {
+          hn::StoreInterleaved2(at(s + r), at(s + kVirtualLanes + r), d, out + s + 2 * r);
+        }
+      }
+    }
+    std::copy_n(out, e, tile.Query(i));
   }
 }
 

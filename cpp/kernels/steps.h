@@ -38,13 +38,4 @@ inline void ToSteps(Encoding encoding, std::span<const float> x, std::span<float
   }
 }
 
-// The way back: x[i] for all i from what ToSteps would make of it.
-inline void FromSteps(Encoding encoding, std::span<const float> steps, std::span<float> x) {
-  const std::size_t planes = Planes(encoding);
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    const std::size_t item = i / planes;
-    x[i] = steps[(item / 16 * planes + i % planes) * 16 + item % 16];
-  }
-}
-
 }  // namespace gemmule
