@@ -73,8 +73,9 @@ class KernelBench:
         q: F32,
     ) -> tuple[float, F32]:
         """q (T, H, E), the last T of `positions`, each of which sees itself and up to window - 1 before it; also the
-        result (T, H, E). cache (blocks, bytes): for KV_BLOCK_TOKENS positions the keys (kv_heads, E), then the values;
-        encoding "f32" "bf16" "c8" "c4"."""
+        result (T, H, E). cache (blocks, bytes), as cpp/kernels/kv_block.h says: for KV_BLOCK_TOKENS positions the keys,
+        (kv_heads, 4, 32-bit words of E, 16 positions), then the values (kv_heads, positions, E); encoding "f32" "bf16"
+        "c8" "c4"."""
     def rows(self, kernel: str, x: F32) -> tuple[float, F32]:
         """A kernel on each row of x (rows, n) on this thread, and what it made of x: "rms_norm", "rope" (45 degrees),
         "gelu_mul" (of the row and itself), "softcap" (30), "round_to_grid", "quantize_static" (steps of 1/32)."""
