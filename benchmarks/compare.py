@@ -141,7 +141,7 @@ def table(report: dict[str, Any]) -> str:
     where, plan = report["conditions"], report["plan"]
     lines = [
         f"gemmule {where['gemmule']}, commit {where['commit'] or 'unknown'}, {where['date']}",
-        f"{where['cpu']}, {plan['threads']} threads on cores {', '.join(map(str, where['cores']))}",
+        f"{where['cpu']}, a thread for each of the cores {', '.join(map(str, where['cores']))}",
         f"load average {where['load_average']:.1f} before, {where['load_average_at_end']:.1f} after",
         *(limit_line(when, limit) for when, limit in report["limits"].items()),
         f"{plan['sizes']['shape']} shapes, {plan['repeat']} turns each; medians, in brackets quartiles",
