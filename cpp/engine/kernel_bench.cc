@@ -83,17 +83,17 @@ double KernelBench::Rows(const std::string& kernel, std::span<float> x, std::siz
   if (kernel == "round_to_grid") return each([](std::span<float> row) { RoundToGrid(kScale, row); });
   if (kernel == "quantize_static") {
     constexpr Encoding kEncoding = Encoding::kC4;
-    const std::size_t stride = PlaneStride(kEncoding, n);
-    Buffer<std::int8_t> codes(x.size() / n * Planes(kEncoding) * stride);
-    const auto codes_of = [&](std::span<float> row) {
-      return codes.data() + static_cast<std::size_t>(row.data() - x.data()) / n * Planes(kEncoding) * stride;
-    };
-    const double seconds = each([&](std::span<float> row) { QuantizeStatic(kEncoding, row, kScale, codes_of(row)); });
-    each([&](std::span<float> row) {
-      for (std::size_t i = 0; i < n; ++i) {
-        row[i] = kScale * codes_of(row)[i % Planes(kEncoding) * stride + i / Planes(kEncoding)];
-      }
-    });
+    const std::size_t tokens = x.size() / n;
+    Int8Rows rows = Int8Rows::Layout(kEncoding, n, tokens, 1);
+    Buffer<std::int8_t> codes(rows.size());
+    Buffer<std::int32_t> sums(tokens);
+    Buffer<float> scales(tokens);
+    rows.codes = codes.data();
+    rows.sums = sums.data();
+    rows.scales = scales.data();
+    std::size_t t = 0;
+    const double seconds = each([&](std::span<float> row) { QuantizeStatic(rows, t++, row, kScale); });
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = kScale * rows.Code(i / n, i % n);
     return seconds;
   }
   throw ArgumentError("no kernel of rows is called " + kernel);

@@ -9,6 +9,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <type_traits>
 
 #include "hwy/highway.h"
 
@@ -18,6 +20,10 @@
 #else
 #define GEMMULE_HAVE_VNNI 0
 #endif
+
+// Whether one instruction adds four products of bytes to an int32 lane.
+#undef GEMMULE_HAVE_DOT
+#define GEMMULE_HAVE_DOT (GEMMULE_HAVE_VNNI || (HWY_ARCH_ARM && HWY_TARGET == HWY_NEON_BF16))
 
 HWY_BEFORE_NAMESPACE();
 namespace gemmule {
@@ -33,8 +39,8 @@ using VI8 = hn::Vec<I8>;
 using VU8 = hn::Vec<U8>;
 constexpr std::size_t kByteLanes = hn::MaxLanes(U8());
 
-// acc + u * x, each int32 lane taking four neighbouring products. Exact: u <= 255, |x| <= 128.
 #if GEMMULE_HAVE_VNNI
+// acc + u * x, each int32 lane taking four neighbouring products. Exact: u <= 255, |x| <= 128.
 template <class V32, class VU, class VI>
 HWY_INLINE V32 DotVnni(VU u, VI x, V32 acc) {
 #if HWY_COMPILER_GCC_ACTUAL
@@ -47,30 +53,43 @@ HWY_INLINE V32 DotVnni(VU u, VI x, V32 acc) {
 }
 #endif
 
-// Codes of 2 or 4 bits as stored (0 ... 15) times signed bytes.
-HWY_INLINE VI32 DotCodes(VU8 codes, VI8 x, VI32 acc) {
-#if GEMMULE_HAVE_VNNI
-  return DotVnni(codes, x, acc);
-#elif HWY_ARCH_ARM && HWY_TARGET == HWY_NEON_BF16  // has the dot product instructions
-  return hn::SumOfMulQuadAccumulate(I32(), hn::BitCast(I8(), codes), x, acc);
-#else
-  // Two products fit 16 bits: 2 * 15 * 128 < 2^15.
-  const auto pairs = hn::SatWidenMulPairwiseAdd(I16(), codes, x);
-  return hn::Add(acc, hn::WidenMulPairwiseAdd(I32(), pairs, hn::Set(I16(), 1)));
-#endif
-}
+// How kBits-bit codes are multiplied by signed bytes x, |x| <= 128, and the products added up.
+//
+// Codes of 2 and 4 bits are taken as stored, from 0 on. Those of 8 bits are unsigned, code + 128, where the instruction
+// wants that of one side, else signed.
+template <std::size_t kBits>
+struct CodeProducts {
+  static constexpr bool kUnsignedBytes = GEMMULE_HAVE_VNNI;
+  // Without an instruction for four products, two times two of small codes are added in 16 bits first.
+  static constexpr bool kIn16 = !GEMMULE_HAVE_DOT && kBits < 8;
+  using D = std::conditional_t<kIn16, I16, I32>;
+  using Sum = hn::Vec<D>;
+  // Vectors of products that a sum has room for: 2 * 15 * 128 * 8 < 2^15, 2 * 3 * 128 * 42 < 2^15.
+  static constexpr std::size_t kRoom =
+      kIn16 ? 32767 / (2 * ((1 << kBits) - 1) * 128) : std::numeric_limits<std::size_t>::max();
 
-// Signed bytes times signed bytes. Where the instruction wants one side unsigned, the weight is taken as w + 128: the
-// caller subtracts kByteOffset * sum(x).
-constexpr std::int32_t kByteOffset = GEMMULE_HAVE_VNNI ? 128 : 0;
+  static HWY_INLINE Sum Zero() { return hn::Zero(D()); }
 
-HWY_INLINE VI32 DotBytes(VU8 bytes, VI8 x, VI32 acc) {
+  static HWY_INLINE Sum Add(VU8 codes, VI8 x, Sum sum) {
 #if GEMMULE_HAVE_VNNI
-  return DotVnni(hn::Xor(bytes, hn::Set(U8(), 0x80)), x, acc);
+    return DotVnni(codes, x, sum);
 #else
-  return hn::SumOfMulQuadAccumulate(I32(), hn::BitCast(I8(), bytes), x, acc);
+    if constexpr (kIn16) {
+      return hn::Add(sum, hn::SatWidenMulPairwiseAdd(D(), codes, x));
+    } else {
+      return hn::SumOfMulQuadAccumulate(D(), hn::BitCast(I8(), codes), x, sum);
+    }
 #endif
-}
+  }
+
+  static HWY_INLINE VI32 Widen(Sum sum) {
+    if constexpr (kIn16) {
+      return hn::WidenMulPairwiseAdd(I32(), sum, hn::Set(D(), 1));
+    } else {
+      return sum;
+    }
+  }
+};
 
 // Signed bytes of weights, made ready for products with many vectors of signed bytes x, |x| <= 127. D8 is the vectors'
 // tag.

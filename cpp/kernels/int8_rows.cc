@@ -21,18 +21,19 @@ HWY_INLINE VDI32 RoundedCodes(VF32 x, VF32 scale, VF32 min, VF32 max) {
   return hn::ConvertTo(DI32(), hn::Min(hn::Max(hn::Round(hn::Div(x, scale)), min), max));
 }
 
-// Calls body(b, count, plane, x) for all planes of all items b: x holds elements b * planes + plane.
+// Calls body(b, plane, x) for all planes of all items b that `to` has room for: x holds elements b * planes + plane of
+// the k there are, then zeros.
 template <class Body>
-HWY_INLINE void ForPlanes(std::size_t planes, const float* x, std::size_t k, const Body& body) {
+HWY_INLINE void ForPlanes(const Int8Rows& to, const float* x, std::size_t k, const Body& body) {
   const F32 d;
+  const std::size_t planes = to.planes;
   const std::size_t items = k / planes;
   HWY_ALIGN float last[4 * kLanes];
-  for (std::size_t b = 0; b < items; b += kLanes) {
-    const std::size_t count = HWY_MIN(kLanes, items - b);
+  for (std::size_t b = 0; b < to.plane_codes; b += kLanes) {
     const float* from = x + b * planes;
-    if (count < kLanes) {  // the interleaved loads below read whole vectors
+    if (b + kLanes > items) {  // the interleaved loads below read whole vectors
       std::memset(last, 0, sizeof last);
-      std::memcpy(last, from, count * planes * sizeof(float));
+      if (b < items) std::memcpy(last, from, (items - b) * planes * sizeof(float));
       from = last;
     }
     VF32 v[4];
@@ -43,48 +44,61 @@ HWY_INLINE void ForPlanes(std::size_t planes, const float* x, std::size_t k, con
     } else {
       hn::LoadInterleaved4(d, from, v[0], v[1], v[2], v[3]);
     }
-    for (std::size_t plane = 0; plane < planes; ++plane) body(b, count, plane, v[plane]);
+    for (std::size_t plane = 0; plane < planes; ++plane) body(b, plane, v[plane]);
   }
 }
 
-std::int32_t QuantizeStatic(std::size_t planes, std::size_t plane_stride, const float* x, std::size_t k, float scale,
-                            std::int8_t* HWY_RESTRICT out) {
+// Codes b ... of a plane to their places in `row`, a row of `to`.
+HWY_INLINE void StoreCodes(const Int8Rows& to, std::size_t b, std::size_t plane, VDI32 codes, std::int8_t* row) {
+  constexpr std::size_t kWord = Int8Rows::kWord;
+  static_assert(kLanes % kWord == 0);
+  const std::size_t step = to.word_step();
+  std::int8_t* at = row + plane * to.plane_step() + b / kWord * step;
+  const auto bytes = hn::DemoteTo(DI8(), codes);
+  if (step == kWord) return hn::StoreU(bytes, DI8(), at);
+  HWY_ALIGN std::int8_t words[kLanes];
+  hn::Store(bytes, DI8(), words);
+  for (std::size_t i = 0; i < kLanes / kWord; ++i) std::memcpy(at + i * step, words + i * kWord, kWord);
+}
+
+void QuantizeStatic(const Int8Rows& to, std::size_t t, const float* x, std::size_t k, float scale) {
   const F32 d;
   const VF32 vscale = hn::Set(d, scale);
   const VF32 min = hn::Set(d, -128.0f);
   const VF32 max = hn::Set(d, 127.0f);
+  std::int8_t* row = to.Row(t);
   VDI32 sum = hn::Zero(DI32());
-  ForPlanes(planes, x, k, [&](std::size_t b, std::size_t, std::size_t plane, VF32 v) GEMMULE_LAMBDA {
+  ForPlanes(to, x, k, [&](std::size_t b, std::size_t plane, VF32 v) GEMMULE_LAMBDA {
     const VDI32 codes = RoundedCodes(v, vscale, min, max);
     sum = hn::Add(sum, codes);
-    hn::StoreU(hn::DemoteTo(DI8(), codes), DI8(),
-               out + plane * plane_stride + b);  // lanes past K: zero, in the padding
+    StoreCodes(to, b, plane, codes, row);
   });
-  return hn::ReduceSum(DI32(), sum);
+  to.sums[t] = hn::ReduceSum(DI32(), sum);
 }
 
 float LargestMagnitude(const float* x, std::size_t k) { return MaxAbs(x, k); }
 
-void QuantizeTwoDigits(std::size_t planes, std::size_t plane_stride, const float* x, std::size_t k, float scale,
-                       std::int8_t* HWY_RESTRICT high, std::int8_t* HWY_RESTRICT low, std::int32_t* sums) {
+void QuantizeTwoDigits(const Int8Rows& to, std::size_t t, const float* x, std::size_t k, float scale) {
   const F32 d;
   const DI32 di;
   const VF32 vscale = hn::Set(d, scale);
   const VF32 min = hn::Set(d, -32639.0f);
   const VF32 max = hn::Set(d, 32639.0f);
+  std::int8_t* high = to.Row(2 * t);
+  std::int8_t* low = to.Row(2 * t + 1);
   VDI32 sum_high = hn::Zero(di);
   VDI32 sum_low = hn::Zero(di);
-  ForPlanes(planes, x, k, [&](std::size_t b, std::size_t, std::size_t plane, VF32 v) GEMMULE_LAMBDA {
+  ForPlanes(to, x, k, [&](std::size_t b, std::size_t plane, VF32 v) GEMMULE_LAMBDA {
     const VDI32 code = RoundedCodes(v, vscale, min, max);
     const VDI32 h = hn::ShiftRight<8>(hn::Add(code, hn::Set(di, 128)));
     const VDI32 l = hn::Sub(code, hn::ShiftLeft<8>(h));
     sum_high = hn::Add(sum_high, h);
     sum_low = hn::Add(sum_low, l);
-    hn::StoreU(hn::DemoteTo(DI8(), h), DI8(), high + plane * plane_stride + b);
-    hn::StoreU(hn::DemoteTo(DI8(), l), DI8(), low + plane * plane_stride + b);
+    StoreCodes(to, b, plane, h, high);
+    StoreCodes(to, b, plane, l, low);
   });
-  sums[0] = hn::ReduceSum(di, sum_high);
-  sums[1] = hn::ReduceSum(di, sum_low);
+  to.sums[2 * t] = hn::ReduceSum(di, sum_high);
+  to.sums[2 * t + 1] = hn::ReduceSum(di, sum_low);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -98,24 +112,29 @@ HWY_EXPORT(QuantizeStatic);
 HWY_EXPORT(QuantizeTwoDigits);
 HWY_EXPORT(LargestMagnitude);
 
-std::int32_t QuantizeStatic(Encoding encoding, std::span<const float> x, float scale, std::int8_t* out) noexcept {
-  const std::size_t planes = Planes(encoding);
-  const std::size_t stride = PlaneStride(encoding, x.size());
-  std::memset(out, 0, planes * stride);
-  return HWY_DYNAMIC_DISPATCH(QuantizeStatic)(planes, stride, x.data(), x.size(), scale, out);
+Int8Rows Int8Rows::Layout(Encoding encoding, std::size_t k, std::size_t tokens, std::size_t digits) {
+  constexpr std::size_t kFewRows = 2;
+  constexpr std::size_t kWidestVector = 64;  // bytes
+  Int8Rows rows;
+  rows.tokens = tokens;
+  rows.digits = digits;
+  rows.tile = tokens * digits <= kFewRows ? 1 : kTile;
+  rows.planes = Planes(encoding);
+  rows.plane_codes = RoundUp(k / rows.planes, kWidestVector);
+  return rows;
 }
 
-float QuantizeTwoDigits(Encoding encoding, std::span<const float> x, std::int8_t* high, std::int8_t* low,
-                        std::int32_t* sums) noexcept {
-  const std::size_t planes = Planes(encoding);
-  const std::size_t stride = PlaneStride(encoding, x.size());
-  std::memset(high, 0, planes * stride);
-  std::memset(low, 0, planes * stride);
-  sums[0] = sums[1] = 0;
+void QuantizeStatic(const Int8Rows& to, std::size_t t, std::span<const float> x, float scale) noexcept {
+  to.scales[t] = scale;
+  HWY_DYNAMIC_DISPATCH(QuantizeStatic)(to, t, x.data(), x.size(), scale);
+}
+
+void QuantizeTwoDigits(const Int8Rows& to, std::size_t t, std::span<const float> x) noexcept {
   const float scale = HWY_DYNAMIC_DISPATCH(LargestMagnitude)(x.data(), x.size()) / 32639.0f;
-  if (!(scale > 0.0f) || !std::isfinite(scale)) return scale;  // zeros; or Inf and NaN, which spread by the scale
-  HWY_DYNAMIC_DISPATCH(QuantizeTwoDigits)(planes, stride, x.data(), x.size(), scale, high, low, sums);
-  return scale;
+  to.scales[t] = scale;
+  // Nothing to round in zeros; Inf and NaN spread by the scale.
+  const bool is_plain = scale > 0.0f && std::isfinite(scale);
+  HWY_DYNAMIC_DISPATCH(QuantizeTwoDigits)(to, t, x.data(), is_plain ? x.size() : 0, is_plain ? scale : 1.0f);
 }
 
 }  // namespace gemmule

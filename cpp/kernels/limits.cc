@@ -7,9 +7,6 @@
 #include "kernels/dot-inl.h"
 #include "kernels/lanes-inl.h"
 
-#undef GEMMULE_HAVE_DOT
-#define GEMMULE_HAVE_DOT (GEMMULE_HAVE_VNNI || (HWY_ARCH_ARM && HWY_TARGET == HWY_NEON_BF16))
-
 HWY_BEFORE_NAMESPACE();
 namespace gemmule {
 namespace HWY_NAMESPACE {
@@ -31,17 +28,9 @@ std::uint32_t SumWords(const std::byte* data, std::size_t size) {
   return hn::ReduceSum(d, sum[0]);
 }
 
-#if GEMMULE_HAVE_DOT
-using Products = I32;
-constexpr std::size_t kProductsOfLane = 4;
-HWY_INLINE VI32 AddProducts(VU8 u, VI8 x, VI32 sum) { return DotCodes(u, x, sum); }
-#else
-using Products = I16;
-constexpr std::size_t kProductsOfLane = 2;
-HWY_INLINE hn::Vec<I16> AddProducts(VU8 u, VI8 x, hn::Vec<I16> sum) {
-  return hn::Add(sum, hn::SatWidenMulPairwiseAdd(I16(), u, x));
-}
-#endif
+// Of the smallest codes, which need the fewest instructions.
+using Products = CodeProducts<2>;
+constexpr std::size_t kProductsOfLane = Products::kIn16 ? 2 : 4;
 
 // x, of which the compiler knows nothing any more: no product is one that it has already.
 template <class V>
@@ -56,22 +45,22 @@ HWY_INLINE V Unknown(V x) {
 
 std::uint64_t MultiplyAdds(std::size_t rounds) {
   constexpr std::size_t kSums = 12;  // enough for a latency of six at two a cycle; with the factors in 16 registers
-  const Products d;
+  const Products::D d;
   constexpr std::int32_t kCode = 3;
   constexpr std::int32_t kX = -5;
   const VU8 u = hn::Set(U8(), kCode);
   VI8 x = hn::Set(I8(), kX);
-  hn::Vec<Products> sum[kSums];
+  Products::Sum sum[kSums];
   Unroll<kSums>([&](auto i) GEMMULE_LAMBDA { sum[i] = hn::Zero(d); });
   for (std::size_t round = 0; round < rounds; ++round) {
     Unroll<kSums>([&](auto i) GEMMULE_LAMBDA {
       x = Unknown(x);
-      sum[i] = AddProducts(u, x, sum[i]);
+      sum[i] = Products::Add(u, x, sum[i]);
     });
   }
   // Lanes wrap: each is what it must be, modulo its size.
   const auto lane = static_cast<std::int64_t>(rounds * kProductsOfLane) * kCode * kX;
-  const auto want = hn::Set(d, static_cast<hn::TFromD<Products>>(lane));
+  const auto want = hn::Set(d, static_cast<hn::TFromD<Products::D>>(lane));
   bool right = true;
   Unroll<kSums>([&](auto i) GEMMULE_LAMBDA { right = right && hn::AllTrue(d, hn::Eq(sum[i], want)); });
   return right ? std::uint64_t{rounds} * kSums * kByteLanes : 0;

@@ -25,26 +25,22 @@ double RowCost(const MatrixView& w, std::size_t tokens) {
 
 void LinearRunner::PrepareInt8Rows(Input& input, const float* x, std::size_t tokens, std::size_t k) {
   Int8Rows& rows = input.int8;
-  rows.tokens = tokens;
-  rows.digits = input.scale != 0.0f ? 1 : 2;
-  rows.plane_stride = PlaneStride(input.encoding, k);
-  rows.row_stride = Planes(input.encoding) * rows.plane_stride;
-  input.codes.Reserve(tokens * rows.digits * rows.row_stride);
-  input.sums.Reserve(tokens * rows.digits);
+  rows = Int8Rows::Layout(input.encoding, k, tokens, input.scale != 0.0f ? 1 : 2);
+  input.codes.Reserve(rows.size());
+  input.sums.Reserve(rows.rows());
   input.scales.Reserve(tokens);
   rows.codes = input.codes.data();
   rows.sums = input.sums.data();
   rows.scales = input.scales.data();
-  parallel_.For(tokens, 1, kElementCost * static_cast<double>(k), [&](std::size_t begin, std::size_t end) {
+  // Rows of one tile lie in the same cache lines.
+  const std::size_t step = std::max<std::size_t>(1, rows.tile / rows.digits);
+  parallel_.For(tokens, step, kElementCost * static_cast<double>(k), [&](std::size_t begin, std::size_t end) {
     for (std::size_t t = begin; t < end; ++t) {
       const std::span<const float> row(x + t * k, k);
-      std::int8_t* codes = rows.codes + t * rows.digits * rows.row_stride;
-      std::int32_t* sums = rows.sums + t * rows.digits;
       if (rows.digits == 1) {
-        sums[0] = QuantizeStatic(input.encoding, row, input.scale, codes);
-        rows.scales[t] = input.scale;
+        QuantizeStatic(rows, t, row, input.scale);
       } else {
-        rows.scales[t] = QuantizeTwoDigits(input.encoding, row, codes, codes + rows.row_stride, sums);
+        QuantizeTwoDigits(rows, t, row);
       }
     }
   });
