@@ -67,6 +67,24 @@ HWY_INLINE std::size_t CountOfReg(std::size_t count, std::size_t r) {
   return count <= r * kLanes ? 0 : HWY_MIN(kLanes, count - r * kLanes);
 }
 
+// Calls body(step, r, w) for every step of kRows rows of n elements, of floats or codes, and every register r of its 16
+// lanes, a constant. w[i] holds the elements of rows[i]: of codes without their row's scale.
+template <Encoding kEncoding, std::size_t kRows, class Body>
+HWY_INLINE void ForStepsOfRows(const std::byte* const (&rows)[kRows], std::size_t n, const Body& body) {
+  constexpr std::size_t kPlanes = Planes(kEncoding);
+  ForChunks<kEncoding>(n, [&](std::size_t chunk, auto count) GEMMULE_LAMBDA {
+    Unroll<kPlanes>([&](auto plane) GEMMULE_LAMBDA {
+      Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA {
+        VF32 w[kRows];
+        Unroll<kRows>([&](auto i) GEMMULE_LAMBDA {
+          w[i] = Decode<kEncoding>(rows[i], chunk * kVirtualLanes + r * kLanes, CountOfReg(count, r), plane);
+        });
+        body(chunk * kPlanes + plane, r, w);
+      });
+    });
+  });
+}
+
 // Calls body(step, r, w) for every step of a row of n elements and every register r of its 16 lanes, a constant. w
 // holds the elements: of codes without their row's scale, of blocks the exact values.
 template <Encoding kEncoding, class Body>
@@ -89,15 +107,9 @@ HWY_INLINE void ForSteps(const std::byte* row, [[maybe_unused]] const ScaleView&
       });
     });
   } else {
-    constexpr std::size_t kPlanes = Planes(kEncoding);
-    ForChunks<kEncoding>(n, [&](std::size_t chunk, auto count) GEMMULE_LAMBDA {
-      Unroll<kPlanes>([&](auto plane) GEMMULE_LAMBDA {
-        Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA {
-          body(chunk * kPlanes + plane, r,
-               Decode<kEncoding>(row, chunk * kVirtualLanes + r * kLanes, CountOfReg(count, r), plane));
-        });
-      });
-    });
+    const std::byte* const rows[1] = {row};
+    ForStepsOfRows<kEncoding>(rows, n,
+                              [&](std::size_t step, auto r, const VF32(&w)[1]) GEMMULE_LAMBDA { body(step, r, w[0]); });
   }
 }
 

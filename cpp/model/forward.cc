@@ -70,18 +70,23 @@ void Forward::PerLayerInputs(std::span<const std::int32_t> ids) {
   const auto projection_factor = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.hidden_size)));
   const auto sum_factor = static_cast<float>(1.0 / std::sqrt(2.0));
   per_layer_.Reserve(tokens_ * width);
+  per_layer_rows_.Reserve(tokens_ * width);
   linear_.Run(x_.data(), tokens_, {{&w.per_layer_model_projection, per_layer_.data(), width}});
-  std::vector<float> row(width);
-  for (std::size_t t = 0; t < tokens_; ++t) {
-    w.embed_tokens_per_layer.Read(config_.EmbeddingRow(ids[t]), row);
-    const std::span<float> inputs(per_layer_.data() + t * width, width);
-    Scale(projection_factor, inputs);
-    for (std::size_t i = 0; i < width; i += p) {
-      RmsNorm(inputs.subspan(i, p), w.per_layer_projection_norm, config_.rms_norm_eps, inputs.subspan(i, p));
-    }
-    AddTo(row, inputs);
-    Scale(sum_factor, inputs);
+  for (std::size_t t = 0; t < tokens_; ++t) {  // on this thread: a file that cannot be read throws
+    w.embed_tokens_per_layer.Read(config_.EmbeddingRow(ids[t]), {per_layer_rows_.data() + t * width, width});
   }
+  const double cost = 0.5 * static_cast<double>(width);  // ns: norms and sums
+  parallel_.For(tokens_, 1, cost, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t t = begin; t < end; ++t) {
+      const std::span<float> inputs(per_layer_.data() + t * width, width);
+      Scale(projection_factor, inputs);
+      for (std::size_t i = 0; i < width; i += p) {
+        RmsNorm(inputs.subspan(i, p), w.per_layer_projection_norm, config_.rms_norm_eps, inputs.subspan(i, p));
+      }
+      AddTo({per_layer_rows_.data() + t * width, width}, inputs);
+      Scale(sum_factor, inputs);
+    }
+  });
   Done(Operation::kPerLayerInputs);
 }
 

@@ -88,17 +88,18 @@ class Forward {
   std::size_t skipped_ = 0;   // tokens at the chunk's start that KeepLast dropped
   std::size_t tokens_ = 0;    // T: tokens in the stream
 
-  Buffer<float> x_;          // (T, D) the residual stream
-  Buffer<float> normed_;     // (T, D)
-  Buffer<float> branch_;     // (T, D) what is added to the stream
-  Buffer<float> q_;          // (T, H E), then the attention's result
-  Buffer<float> k_;          // (T, G E)
-  Buffer<float> v_;          // (T, G E)
-  Buffer<float> expert_;     // (T, D) the experts' part of the branch
-  Buffer<float> gated_;      // (T, F)
-  Buffer<float> up_;         // (T, F)
-  Buffer<float> per_layer_;  // (T, L P)
-  Buffer<float> gate_;       // (T, P)
+  Buffer<float> x_;               // (T, D) the residual stream
+  Buffer<float> normed_;          // (T, D)
+  Buffer<float> branch_;          // (T, D) what is added to the stream
+  Buffer<float> q_;               // (T, H E), then the attention's result
+  Buffer<float> k_;               // (T, G E)
+  Buffer<float> v_;               // (T, G E)
+  Buffer<float> expert_;          // (T, D) the experts' part of the branch
+  Buffer<float> gated_;           // (T, F)
+  Buffer<float> up_;              // (T, F)
+  Buffer<float> per_layer_;       // (T, L P)
+  Buffer<float> per_layer_rows_;  // (T, L P) of the per-layer embedding
+  Buffer<float> gate_;            // (T, P)
 };
 
 }  // namespace gemmule
