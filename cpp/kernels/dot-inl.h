@@ -91,44 +91,29 @@ struct CodeProducts {
   }
 };
 
-// Signed bytes of weights, made ready for products with many vectors of signed bytes x, |x| <= 127. D8 is the vectors'
-// tag.
-template <class D8>
-class SignedWeights {
- public:
-  using V8 = hn::Vec<D8>;
-  using D32 = hn::Repartition<std::int32_t, D8>;
-  using V32 = hn::Vec<D32>;
-  using DU8 = hn::RebindToUnsigned<D8>;
+// Signed bytes as DotOffsetBytes wants the weights: where the instruction wants one side unsigned, w + 128.
+HWY_INLINE VU8 OffsetBytes(VU8 bytes) { return GEMMULE_HAVE_VNNI ? hn::Xor(bytes, hn::Set(U8(), 0x80)) : bytes; }
 
+// acc + (w + kByteOffset) * x, |x| <= 127; exact.
+HWY_INLINE VI32 DotOffsetBytes(VU8 offset, VI8 x, VI32 acc) {
 #if GEMMULE_HAVE_VNNI
-  // The unsigned side is x + 128, and start_ takes 128 * sum(w) off again.
-  HWY_INLINE explicit SignedWeights(V8 w) : w_(w), start_(hn::Neg(DotVnni(hn::Set(DU8(), 0x80), w, hn::Zero(D32())))) {}
-#else
-  HWY_INLINE explicit SignedWeights(V8 w) : w_(w) {}
-#endif
-
-  // Four neighbouring products w * x in each lane, exact.
-  HWY_INLINE V32 Dot(V8 x) const {
-#if GEMMULE_HAVE_VNNI
-    return DotVnni(hn::Xor(hn::BitCast(DU8(), x), hn::Set(DU8(), 0x80)), w_, start_);
+  return DotVnni(offset, x, acc);
 #elif HWY_ARCH_X86
-    // |w| * (x with the sign of w): two products fit 16 bits, 2 * 128 * 127 < 2^15.
-    const hn::Repartition<std::int16_t, D8> d16;
-    const auto pairs =
-        hn::SatWidenMulPairwiseAdd(d16, hn::BitCast(DU8(), hn::Abs(w_)), hn::IfNegativeThenNegOrUndefIfZero(w_, x));
-    return hn::WidenMulPairwiseAdd(D32(), pairs, hn::Set(d16, 1));
+  // |w| * (x with the sign of w): two products fit 16 bits, 2 * 128 * 127 < 2^15.
+  const VI8 w = hn::BitCast(I8(), offset);
+  const auto pairs =
+      hn::SatWidenMulPairwiseAdd(I16(), hn::BitCast(U8(), hn::Abs(w)), hn::IfNegativeThenNegOrUndefIfZero(w, x));
+  return hn::Add(acc, hn::WidenMulPairwiseAdd(I32(), pairs, hn::Set(I16(), 1)));
 #else
-    return hn::SumOfMulQuadAccumulate(D32(), w_, x, hn::Zero(D32()));
+  return hn::SumOfMulQuadAccumulate(I32(), hn::BitCast(I8(), offset), x, acc);
 #endif
-  }
+}
 
- private:
-  V8 w_;
-#if GEMMULE_HAVE_VNNI
-  V32 start_;
-#endif
-};
+// Sums in 16 bits of products of codes 0 ... kMax with bytes, |x| <= 127, that a lane holds exactly; 0: the target has
+// an instruction that sums in 32 bits.
+template <int kMax>
+constexpr std::size_t kSumsInPairs =
+    GEMMULE_HAVE_VNNI || (HWY_ARCH_ARM && HWY_TARGET == HWY_NEON_BF16) ? 0 : 32767 / (2 * kMax * 127);
 
 }  // namespace HWY_NAMESPACE
 }  // namespace gemmule

@@ -54,12 +54,13 @@ HWY_INLINE float ToFloat(StoredF16 stored) {
 
 // Bytes shifted right (left where kShift < 0), and the bits of `mask` kept. The shift is one of 16-bit lanes: `mask`
 // must have no bit that comes from a byte's neighbour.
-template <int kShift>
-HWY_INLINE VGU8 ShiftAndMask(VGU8 bytes, int mask) {
-  const hn::Repartition<std::uint16_t, GU8> d16;
-  if constexpr (kShift > 0) bytes = hn::BitCast(GU8(), hn::ShiftRight<kShift>(hn::BitCast(d16, bytes)));
-  if constexpr (kShift < 0) bytes = hn::BitCast(GU8(), hn::ShiftLeft<-kShift>(hn::BitCast(d16, bytes)));
-  return hn::And(bytes, hn::Set(GU8(), static_cast<std::uint8_t>(mask)));
+template <int kShift, class V>
+HWY_INLINE V ShiftAndMask(V bytes, int mask) {
+  const hn::DFromV<V> d;
+  const hn::Repartition<std::uint16_t, decltype(d)> d16;
+  if constexpr (kShift > 0) bytes = hn::BitCast(d, hn::ShiftRight<kShift>(hn::BitCast(d16, bytes)));
+  if constexpr (kShift < 0) bytes = hn::BitCast(d, hn::ShiftLeft<-kShift>(hn::BitCast(d16, bytes)));
+  return hn::And(bytes, hn::Set(d, static_cast<std::uint8_t>(mask)));
 }
 
 // Register `r` of a group: the low four bits of 16 bytes as its elements 0-15, the high ones as 16-31.

@@ -1,5 +1,7 @@
 #include "kernels/matmul_blocks_i8.h"
 
+#include <cstring>
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/matmul_blocks_i8.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -7,80 +9,159 @@
 #include "kernels/dot-inl.h"
 #include "kernels/groups-inl.h"
 #include "kernels/lanes-inl.h"
-#include "kernels/tiles-inl.h"
+#include "kernels/panels-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace gemmule {
 namespace HWY_NAMESPACE {
 
-// The eight lanes of a group's integer sums, and the same as floats.
-using GF32 = hn::CappedTag<float, 8>;
-using VGF32 = hn::Vec<GF32>;
-static_assert(hn::MaxLanes(GF32()) * kGroupRegs == 8);
+// What a tile must know of an encoding. Many share their code: where the target sums in 32 bits, all without minimum
+// do.
+struct Product {
+  std::size_t parts;     // of a group, with a scale each
+  std::size_t in_pairs;  // quads summed in 16 bits; 0: in 32
+  bool bytes;            // signed
+  bool offset;
+  bool min;
+};
 
-// Sixteen virtual lanes as sums of groups have them: [g % 2][register].
-using GroupSums = VGF32[2][kGroupRegs];
-
-template <class Sums>
-HWY_INLINE float ReduceGroupSums(const Sums& sum) {
-  VF32 lanes[kRegs];
-  if constexpr (kRegs == 1) {
-    lanes[0] = hn::Combine(F32(), sum[1][0], sum[0][0]);
-  } else {
-    Unroll<kRegs>([&](auto r) GEMMULE_LAMBDA { lanes[r] = sum[r / kGroupRegs][r % kGroupRegs]; });
-  }
-  return ReduceLanes16(lanes);
+template <Encoding kEncoding>
+constexpr Product ProductOf() {
+  constexpr bool kFive = kEncoding == Encoding::kQ5_0 || kEncoding == Encoding::kQ5_1 || kEncoding == Encoding::kQ5_K;
+  constexpr bool kBytes = kEncoding == Encoding::kQ8_0 && kByteOffset == 0;
+  constexpr std::size_t kParts = ScalesPerGroup(kEncoding);
+  constexpr std::size_t kInPairs = kSumsInPairs < kEncoding == Encoding::kQ6_K ? 63 : kFive ? 31 : 15 > ;
+  return {.parts = kParts,
+          .in_pairs = kBytes ? 0 : HWY_MIN(kInPairs, kQuads / kParts),
+          .bytes = kBytes,
+          .offset = CodeOffset(kEncoding) != 0 && !kBytes,
+          .min = HasMin(kEncoding)};
 }
 
-// The scales of register r's lanes: lanes 0-3 of the eight belong to elements 0-15.
-HWY_INLINE VGF32 LaneScales(const Group& group, std::size_t r, bool halves_differ) {
-  if constexpr (kGroupRegs == 2) return hn::Set(GF32(), group.scale[r]);
-  if (!halves_differ) return hn::Set(GF32(), group.scale[0]);
-  const hn::Half<GF32> half;
-  return hn::Combine(GF32(), hn::Set(half, group.scale[1]), hn::Set(half, group.scale[0]));
+// Some groups of one to twelve tokens that lie together.
+struct TileInput {
+  const std::int8_t* HWY_RESTRICT codes;
+  const float* HWY_RESTRICT scales;
+  const std::int32_t* HWY_RESTRICT sums;
+  std::size_t stride;  // tokens from group to group
+
+  TileInput(const Int8Groups& x, std::size_t t, std::size_t g, std::size_t parts)
+      : codes(x.codes + x.At(t, g) * kGroup),
+        scales(x.scales + x.At(t, g)),
+        sums(x.sums + x.At(t, g) * parts),
+        stride(x.TileTokens(t)) {}
+};
+
+HWY_INLINE VI8 FourCodes(const std::int8_t* codes) {
+  std::int32_t four;
+  std::memcpy(&four, codes, sizeof four);
+  return hn::BitCast(I8(), hn::Set(I32(), four));
 }
 
-// One row by kTokens tokens from `first` on.
-template <Encoding kEncoding, std::size_t kTokens>
-HWY_INLINE void RowTile(const std::byte* row, const ScaleView& scales, const Int8Groups& x, std::size_t first,
-                        float* HWY_RESTRICT y, std::size_t y_stride) {
-  const std::size_t groups = x.groups();
-  const std::int8_t* HWY_RESTRICT x_codes = x.codes + first * x.k;
-  const float* HWY_RESTRICT x_scales = x.scales + first * groups;
-  const float* HWY_RESTRICT x_sums8 = x.sums8 + first * groups;
-  GroupSums sum[kTokens];
-  Unroll<kTokens>([&](auto t) GEMMULE_LAMBDA {
-    Unroll<2 * kGroupRegs>([&](auto i) GEMMULE_LAMBDA { sum[t][i / kGroupRegs][i % kGroupRegs] = hn::Zero(GF32()); });
-  });
-  ForGroups<kEncoding>(row, scales, groups, [&](std::size_t g, auto parity, const Group& group) GEMMULE_LAMBDA {
-    Unroll<kGroupRegs>([&](auto r) GEMMULE_LAMBDA {
-      const SignedWeights<GI8> weights(group.codes[r]);
-      const VGF32 scale = LaneScales(group, r, kEncoding == Encoding::kQ6_K);
+// Adds n groups of a panel by kTokens tokens to y, or sets y where these are the first. y: of the panel's first row and
+// the first token; `rows` of the panel are written.
+template <Product kProduct, std::size_t kTokens>
+HWY_INLINE void Tile(const Panel& panel, std::size_t n, const TileInput& x, bool first, std::size_t rows,
+                     float* HWY_RESTRICT y, std::size_t y_stride) {
+  constexpr std::size_t kParts = kProduct.parts;
+  constexpr std::size_t kInPairs = kProduct.in_pairs;
+  VPF32 total[kTokens];
+  Unroll<kTokens>(
+      [&](auto t) GEMMULE_LAMBDA { total[t] = first ? hn::Zero(PF32()) : hn::LoadN(PF32(), y + t * y_stride, rows); });
+  for (std::size_t g = 0; g < n; ++g) {
+    const std::size_t at = g * x.stride;
+    VPF32 value[kTokens];  // in units of the activations' scale
+    Unroll<kParts>([&](auto part) GEMMULE_LAMBDA {
+      VI32 sum[kTokens];
+      [[maybe_unused]] hn::Vec<I16> pairs[kTokens];
       Unroll<kTokens>([&](auto t) GEMMULE_LAMBDA {
-        const VGI8 codes = hn::LoadU(GI8(), x_codes + t * x.k + g * kGroup + r * kGroupBytes);
-        const VGF32 dot = hn::ConvertTo(GF32(), weights.Dot(codes));
-        const VGF32 both = hn::Mul(scale, hn::Set(GF32(), x_scales[t * groups + g]));
-        VGF32& s = sum[t][parity][r];
-        s = hn::MulAdd(dot, both, s);
-        if constexpr (HasMin(kEncoding)) {
-          s = hn::MulAdd(hn::Set(GF32(), group.min), hn::Set(GF32(), x_sums8[t * groups + g]), s);
-        }
+        sum[t] = kProduct.offset ? hn::Set(I32(), x.sums[(at + t) * kParts + part]) : hn::Zero(I32());
+      });
+      Unroll<kQuads / kParts>([&](auto q) GEMMULE_LAMBDA {
+        constexpr std::size_t kQuad = part * (kQuads / kParts) + q;
+        const VU8 codes = hn::Load(U8(), panel.codes[g][kQuad]);
+        Unroll<kTokens>([&](auto t) GEMMULE_LAMBDA {
+          const VI8 four = FourCodes(x.codes + (at + t) * kGroup + kQuad * 4);
+          if constexpr (kProduct.bytes) {
+            sum[t] = DotOffsetBytes(codes, four, sum[t]);
+          } else if constexpr (kInPairs == 0) {
+            sum[t] = DotCodes(codes, four, sum[t]);
+          } else {
+            const auto products = hn::SatWidenMulPairwiseAdd(I16(), codes, four);
+            pairs[t] = q % kInPairs == 0 ? products : hn::Add(pairs[t], products);
+            if constexpr (q % kInPairs == kInPairs - 1) {
+              sum[t] = hn::Add(sum[t], hn::WidenMulPairwiseAdd(I32(), pairs[t], hn::Set(I16(), 1)));
+            }
+          }
+        });
+      });
+      const VPF32 scale = hn::Load(PF32(), panel.scales[g][part]);
+      Unroll<kTokens>([&](auto t) GEMMULE_LAMBDA {
+        const VPF32 dot = hn::ConvertTo(PF32(), sum[t]);
+        value[t] = part == 0 ? hn::Mul(dot, scale) : hn::MulAdd(dot, scale, value[t]);
       });
     });
+    Unroll<kTokens>([&](auto t) GEMMULE_LAMBDA {
+      if constexpr (kProduct.min) {
+        const VPF32 sum = hn::ConvertTo(PF32(), hn::Set(I32(), x.sums[at + t]));
+        value[t] = hn::MulAdd(hn::Load(PF32(), panel.minima[g]), sum, value[t]);
+      }
+      total[t] = hn::MulAdd(value[t], hn::Set(PF32(), x.scales[at + t]), total[t]);
+    });
+  }
+  Unroll<kTokens>([&](auto t) GEMMULE_LAMBDA {
+    if (rows == kPanelRows) {
+      hn::StoreU(total[t], PF32(), y + t * y_stride);
+    } else {
+      hn::StoreN(total[t], PF32(), y + t * y_stride, rows);
+    }
   });
-  Unroll<kTokens>([&](auto t) GEMMULE_LAMBDA { y[t * y_stride] = ReduceGroupSums(sum[t]); });
+}
+
+// A panel by `tokens` tokens, kTokens at a time, then what is left by smaller tiles.
+template <Product kProduct, std::size_t kTokens>
+void Tiles(const Panel& panel, std::size_t n, TileInput x, std::size_t tokens, bool first, std::size_t rows, float* y,
+           std::size_t y_stride) {
+  for (; tokens >= kTokens; tokens -= kTokens) {
+    Tile<kProduct, kTokens>(panel, n, x, first, rows, y, y_stride);
+    x.codes += kTokens * kGroup;
+    x.scales += kTokens;
+    x.sums += kTokens * kProduct.parts;
+    y += kTokens * y_stride;
+  }
+  if constexpr (kTokens > 1) {
+    if (tokens > 0) Tiles<kProduct, kTokens / 2>(panel, n, x, tokens, first, rows, y, y_stride);
+  }
 }
 
 template <Encoding kEncoding>
 void Rows(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Groups& x, float* y,
           std::size_t y_stride) {
-  // Tokens whose sums fit half of the registers: 32 on AVX-512 and Arm, else 16.
+  constexpr Product kProduct = ProductOf<kEncoding>();
+  // Tokens whose integer and float sums fit the registers: 32 on AVX-512 and Arm, else 16.
   constexpr std::size_t kRegisters = (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3) || HWY_ARCH_ARM_A64 ? 32 : 16;
   // Under a sanitizer two: GCC would take minutes for the rest.
-  constexpr std::size_t kTile = HWY_IS_ASAN ? 2 : kRegisters / 2 / (2 * kGroupRegs);
-  ForTiles<kTile>(row_begin, row_end, x.tokens, [&](std::size_t row, std::size_t t, auto tokens) GEMMULE_LAMBDA {
-    RowTile<kEncoding, tokens()>(w.Row(row), w.RowScales(row), x, t, y + t * y_stride + row, y_stride);
-  });
+  constexpr std::size_t kTile = HWY_IS_ASAN ? 2 : kRegisters == 32 ? 12 / kProduct.parts : 4;
+  // Panels that go by for each tile of tokens; they stay in the second-level cache. For few tokens one is enough.
+  constexpr std::size_t kPanels = 64 / kPanelRows;
+  Panel panels[kPanels];
+  const std::size_t rows_at_once = (x.tokens <= kTile ? 1 : kPanels) * kPanelRows;
+  for (std::size_t row = row_begin; row < row_end; row += rows_at_once) {
+    const std::size_t end = HWY_MIN(row + rows_at_once, row_end);
+    for (std::size_t g = 0; g < x.groups(); g += kPanelGroups) {
+      const std::size_t n = HWY_MIN(kPanelGroups, x.groups() - g);
+      for (std::size_t at = row; at < end; at += kPanelRows) {
+        PanelUnpacker<kEncoding>(w, at, row_end).Unpack(g, n, panels[(at - row) / kPanelRows]);
+      }
+      for (std::size_t t = 0; t < x.tokens; t += Int8Groups::kTileTokens) {
+        const TileInput input(x, t, g, kProduct.parts);
+        for (std::size_t at = row; at < end; at += kPanelRows) {
+          Tiles<kProduct, kTile>(panels[(at - row) / kPanelRows], n, input, input.stride, g == 0,
+                                 HWY_MIN(kPanelRows, row_end - at), y + t * y_stride + at, y_stride);
+        }
+      }
+    }
+  }
 }
 
 void MatmulBlocksI8(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Groups& x, float* y,

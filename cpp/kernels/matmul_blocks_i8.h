@@ -14,9 +14,9 @@ namespace gemmule {
 //   x  T rows of K     made for w's encoding (kernels/int8_groups.h)
 //   y  (T, y_stride)   f32; only columns [row_begin, row_end) are written
 //
-// A group's products are summed exactly, four neighbours (in step order) to each of eight lanes; the groups are added
-// in float32, the even ones to virtual lanes 0-7, the odd ones to lanes 8-15 (docs/decisions/0003). So the result is
-// the same on every target with fused multiply-add and for every T. Single-threaded, allocates nothing.
+// A group's products are summed exactly; the bracket is a product and at most one fused multiply-add, and one more adds
+// it, times the x scale, to the sum of the groups before it (docs/decisions/0021). So the result is the same on every
+// target with fused multiply-add and for every T. Single-threaded, allocates nothing; 70 KB of stack.
 void MatmulBlocksI8(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Groups& x, float* y,
                     std::size_t y_stride) noexcept;
 

@@ -53,14 +53,12 @@ void LinearRunner::PrepareInt8Groups(Input& input, const float* x, std::size_t t
   const std::size_t groups = to.groups();
   input.codes.Reserve(tokens * k);
   input.scales.Reserve(tokens * groups);
-  input.sums8.Reserve(tokens * groups);
+  input.sums.Reserve(tokens * groups * ScalesPerGroup(input.encoding));
   to.codes = input.codes.data();
   to.scales = input.scales.data();
-  to.sums8 = input.sums8.data();
+  to.sums = input.sums.data();
   parallel_.For(tokens, 1, kElementCost * static_cast<double>(k), [&](std::size_t begin, std::size_t end) {
-    for (std::size_t t = begin; t < end; ++t) {
-      QuantizeGroups(input.encoding, {x + t * k, k}, to.codes + t * k, to.scales + t * groups, to.sums8 + t * groups);
-    }
+    for (std::size_t t = begin; t < end; ++t) QuantizeGroups(input.encoding, {x + t * k, k}, t, to);
   });
 }
 

@@ -49,7 +49,6 @@ class LinearRunner {
     Buffer<std::int8_t> codes;
     Buffer<std::int32_t> sums;
     Buffer<float> scales;
-    Buffer<float> sums8;
   };
 
   // The input prepared for `linear`: found among the first `*used` of inputs_, or made behind them.
