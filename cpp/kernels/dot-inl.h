@@ -94,7 +94,9 @@ struct CodeProducts {
 // Signed bytes as DotOffsetBytes wants the weights: where the instruction wants one side unsigned, w + 128.
 HWY_INLINE VU8 OffsetBytes(VU8 bytes) { return GEMMULE_HAVE_VNNI ? hn::Xor(bytes, hn::Set(U8(), 0x80)) : bytes; }
 
-// acc + (w + kByteOffset) * x, |x| <= 127; exact.
+constexpr std::int32_t kByteOffset = GEMMULE_HAVE_VNNI ? 128 : 0;
+
+// acc + (w + kByteOffset) * x, |x| <= 127; exact. Codes of up to 127 are taken as they are.
 HWY_INLINE VI32 DotOffsetBytes(VU8 offset, VI8 x, VI32 acc) {
 #if GEMMULE_HAVE_VNNI
   return DotVnni(offset, x, acc);
@@ -112,8 +114,7 @@ HWY_INLINE VI32 DotOffsetBytes(VU8 offset, VI8 x, VI32 acc) {
 // Sums in 16 bits of products of codes 0 ... kMax with bytes, |x| <= 127, that a lane holds exactly; 0: the target has
 // an instruction that sums in 32 bits.
 template <int kMax>
-constexpr std::size_t kSumsInPairs =
-    GEMMULE_HAVE_VNNI || (HWY_ARCH_ARM && HWY_TARGET == HWY_NEON_BF16) ? 0 : 32767 / (2 * kMax * 127);
+constexpr std::size_t kSumsInPairs = GEMMULE_HAVE_DOT ? 0 : 32767 / (2 * kMax * 127);
 
 }  // namespace HWY_NAMESPACE
 }  // namespace gemmule

@@ -6,10 +6,10 @@
 #define HWY_TARGET_INCLUDE "kernels/matmul_blocks_i8.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
+#include "kernels/block_panel-inl.h"
 #include "kernels/dot-inl.h"
 #include "kernels/groups-inl.h"
 #include "kernels/lanes-inl.h"
-#include "kernels/panels-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace gemmule {
@@ -82,10 +82,8 @@ HWY_INLINE void Tile(const Panel& panel, std::size_t n, const TileInput& x, bool
         const VU8 codes = hn::Load(U8(), panel.codes[g][kQuad]);
         Unroll<kTokens>([&](auto t) GEMMULE_LAMBDA {
           const VI8 four = FourCodes(x.codes + (at + t) * kGroup + kQuad * 4);
-          if constexpr (kProduct.bytes) {
+          if constexpr (kInPairs == 0) {
             sum[t] = DotOffsetBytes(codes, four, sum[t]);
-          } else if constexpr (kInPairs == 0) {
-            sum[t] = DotCodes(codes, four, sum[t]);
           } else {
             const auto products = hn::SatWidenMulPairwiseAdd(I16(), codes, four);
             pairs[t] = q % kInPairs == 0 ? products : hn::Add(pairs[t], products);

@@ -9,7 +9,7 @@
 #include "kernels/code_rows-inl.h"
 #include "kernels/dot-inl.h"
 #include "kernels/lanes-inl.h"
-#include "kernels/panel-inl.h"
+#include "kernels/code_panel-inl.h"
 #include "quant/channelwise.h"
 
 HWY_BEFORE_NAMESPACE();

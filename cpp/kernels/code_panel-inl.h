@@ -3,11 +3,11 @@
 // A panel is a part of many weight rows, unpacked once: a word of four codes of each row, row after row, fills some
 // vectors. A word of activations, set in all lanes, meets them all; each lane keeps the sum of its own row.
 
-#if defined(GEMMULE_KERNELS_PANEL_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef GEMMULE_KERNELS_PANEL_INL_H_
-#undef GEMMULE_KERNELS_PANEL_INL_H_
+#if defined(GEMMULE_KERNELS_CODE_PANEL_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef GEMMULE_KERNELS_CODE_PANEL_INL_H_
+#undef GEMMULE_KERNELS_CODE_PANEL_INL_H_
 #else
-#define GEMMULE_KERNELS_PANEL_INL_H_
+#define GEMMULE_KERNELS_CODE_PANEL_INL_H_
 #endif
 
 #include <cstddef>
@@ -19,6 +19,7 @@
 #include "kernels/dot-inl.h"
 #include "kernels/int8_rows.h"
 #include "kernels/lanes-inl.h"
+#include "kernels/transpose-inl.h"
 #include "quant/channelwise.h"
 #include "quant/matrix.h"
 
@@ -32,28 +33,6 @@ constexpr std::size_t kPanelVectors = kByteLanes == 64 ? 3 : 2;
 constexpr std::size_t kRowsAtOnce = kByteLanes == 64 || HWY_ARCH_ARM ? 8 : 4;
 constexpr std::size_t kPanelRows = kPanelVectors * kWordLanes;
 constexpr std::size_t kPanelWords = 128;  // of a row: 24 KiB on AVX-512, half of the first-level cache
-
-// Four vectors of words, each with a word from as many rows as it has lanes, from 16 bytes of each row:
-// block q of vector j holds word j of rows 4q ... 4q + 3. load(r): the 16 bytes of row r.
-template <class Load>
-HWY_INLINE void TransposeWords(const Load& load, VI32 (&out)[4]) {
-  const I32 d;
-  VI32 v[4];
-  Unroll<4>([&](auto r) GEMMULE_LAMBDA {
-    v[r] = hn::ResizeBitCast(d, load(r()));
-    Unroll<kByteLanes / 16 - 1>([&](auto block) GEMMULE_LAMBDA {
-      v[r] = hn::InsertBlock<static_cast<int>(block() + 1)>(v[r], load(4 * (block() + 1) + r()));
-    });
-  });
-  const VI32 low02 = hn::InterleaveLower(d, v[0], v[2]);
-  const VI32 low13 = hn::InterleaveLower(d, v[1], v[3]);
-  const VI32 high02 = hn::InterleaveUpper(d, v[0], v[2]);
-  const VI32 high13 = hn::InterleaveUpper(d, v[1], v[3]);
-  out[0] = hn::InterleaveLower(d, low02, low13);
-  out[1] = hn::InterleaveUpper(d, low02, low13);
-  out[2] = hn::InterleaveLower(d, high02, high13);
-  out[3] = hn::InterleaveUpper(d, high02, high13);
-}
 
 // Bytes [b, b_end) of kVectors vectors of rows into `panel`: [word][plane][kVectors][lane][4]. The last word is filled
 // up to 16 bytes with zeros.
@@ -162,4 +141,4 @@ HWY_INLINE void PanelSums(const MatrixView& w, std::size_t row, std::size_t coun
 }  // namespace gemmule
 HWY_AFTER_NAMESPACE();
 
-#endif  // GEMMULE_KERNELS_PANEL_INL_H_
+#endif  // GEMMULE_KERNELS_CODE_PANEL_INL_H_

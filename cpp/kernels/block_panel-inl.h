@@ -1,10 +1,10 @@
 // Rows in blocks, unpacked to panels: a vector holds four neighbouring codes of each of its rows.
 
-#if defined(GEMMULE_KERNELS_PANELS_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef GEMMULE_KERNELS_PANELS_INL_H_
-#undef GEMMULE_KERNELS_PANELS_INL_H_
+#if defined(GEMMULE_KERNELS_BLOCK_PANEL_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef GEMMULE_KERNELS_BLOCK_PANEL_INL_H_
+#undef GEMMULE_KERNELS_BLOCK_PANEL_INL_H_
 #else
-#define GEMMULE_KERNELS_PANELS_INL_H_
+#define GEMMULE_KERNELS_BLOCK_PANEL_INL_H_
 #endif
 
 #include <cstddef>
@@ -16,6 +16,7 @@
 #include "kernels/dot-inl.h"
 #include "kernels/groups-inl.h"
 #include "kernels/lanes-inl.h"
+#include "kernels/transpose-inl.h"
 #include "quant/blocks.h"
 #include "quant/matrix.h"
 
@@ -90,28 +91,14 @@ class PanelUnpacker {
   // 16 bytes of each row's block from what field(block) points to.
   template <class Field>
   HWY_INLINE void Load(std::size_t block, const Field& field, Words& out) const {
-    using D128 = hn::CappedTag<std::uint8_t, 16>;
-    const hn::Repartition<std::uint32_t, U8> d32;
-    const hn::Repartition<std::uint64_t, U8> d64;
-    const auto bytes = [&](std::size_t r) GEMMULE_LAMBDA {
-      return hn::LoadU(D128(), reinterpret_cast<const std::uint8_t*>(field(rows_[r][block])));
+    const auto load = [&](std::size_t r) GEMMULE_LAMBDA {
+      const hn::CappedTag<std::uint8_t, 16> d;
+      const auto bytes = hn::LoadU(d, reinterpret_cast<const std::uint8_t*>(field(rows_[r][block])));
+      return hn::BitCast(hn::CappedTag<std::int32_t, 4>(), bytes);
     };
-    hn::Vec<decltype(d32)> v[4];  // [j]: rows j, j + 4, ..., 16 bytes of each
-    Unroll<4>([&](auto j) GEMMULE_LAMBDA {
-      VU8 all = hn::ResizeBitCast(U8(), bytes(j));
-      Unroll<kPanelRows / 4 - 1>([&](auto b)
-                                     GEMMULE_LAMBDA { all = hn::InsertBlock<b + 1>(all, bytes(4 * b + 4 + j)); });
-      v[j] = hn::BitCast(d32, all);
-    });
-    // The 4 x 4 words of each 16 bytes, transposed.
-    const auto low02 = hn::BitCast(d64, hn::InterleaveLower(d32, v[0], v[1]));
-    const auto low13 = hn::BitCast(d64, hn::InterleaveLower(d32, v[2], v[3]));
-    const auto high02 = hn::BitCast(d64, hn::InterleaveUpper(d32, v[0], v[1]));
-    const auto high13 = hn::BitCast(d64, hn::InterleaveUpper(d32, v[2], v[3]));
-    out[0] = hn::BitCast(U8(), hn::InterleaveLower(d64, low02, low13));
-    out[1] = hn::BitCast(U8(), hn::InterleaveUpper(d64, low02, low13));
-    out[2] = hn::BitCast(U8(), hn::InterleaveLower(d64, high02, high13));
-    out[3] = hn::BitCast(U8(), hn::InterleaveUpper(d64, high02, high13));
+    VI32 words[4];
+    TransposeWords(load, words);
+    Unroll<4>([&](auto i) GEMMULE_LAMBDA { out[i] = hn::BitCast(U8(), words[i]); });
   }
 
   HWY_INLINE void Codes(std::size_t block, Panel& panel, std::size_t g) const {
@@ -250,4 +237,4 @@ class PanelUnpacker {
 }  // namespace gemmule
 HWY_AFTER_NAMESPACE();
 
-#endif  // GEMMULE_KERNELS_PANELS_INL_H_
+#endif  // GEMMULE_KERNELS_BLOCK_PANEL_INL_H_
