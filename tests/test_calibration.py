@@ -1,5 +1,6 @@
 """Scales from text, against those of the values that the numpy reference computes; and scales from files."""
 
+import os
 import re
 import shutil
 import signal
@@ -333,6 +334,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer takes memory of its own")
 def test_memory_does_not_grow_with_the_model(tmp_path):
     """Pages of weights are given back as soon as they were used."""
     make_checkpoint(tmp_path, hidden_size=1024, intermediate_size=4096, layer_types=[SLIDING, FULL] * 4)

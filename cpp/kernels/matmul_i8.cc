@@ -6,10 +6,10 @@
 #define HWY_TARGET_INCLUDE "kernels/matmul_i8.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
+#include "kernels/code_panel-inl.h"
 #include "kernels/code_rows-inl.h"
 #include "kernels/dot-inl.h"
 #include "kernels/lanes-inl.h"
-#include "kernels/code_panel-inl.h"
 #include "quant/channelwise.h"
 
 HWY_BEFORE_NAMESPACE();
