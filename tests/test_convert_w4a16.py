@@ -70,6 +70,15 @@ def test_blocks_become_groups_where_the_scale_fits(tmp_path):
     assert 0.1 < share("rarely", lambda scales: np.full_like(scales, 0.01234)) + 0.5 < 0.6
 
 
+def test_rows_of_4_bits_become_groups_with_the_same_codes(tmp_path):
+    """But for the scales, which have 8 bits there."""
+    report = gemmule.convert("fairy", tmp_path / "a", to="w4a16")
+    rows = [tensor for tensor in groups(report) if tensor.source in ("2-bit", "4-bit")]
+    assert len(rows) > 40
+    assert max(tensor.relative_error for tensor in rows) < 2**-8
+    assert max(tensor.saturated for tensor in rows) == 0
+
+
 def test_what_is_packed(tmp_path):
     report = gemmule.convert(FIXTURES / "e2b", tmp_path / "a", to="w4a16")
     names = {tensor.name for tensor in groups(report)}

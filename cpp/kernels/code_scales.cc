@@ -30,7 +30,10 @@ float FoundScale(ScaleRule rule, Encoding codes, Encoding source, Encoding scale
   const CodeRange range = RangeOf(codes);
   if (rule == ScaleRule::kAbsmax) return AbsmaxScale(range, x);
   if (rule == ScaleRule::kRecover) {
-    if (const auto scale = RecoveredScale(codes, source, scale_type, x)) return *scale;
+    if (const auto scale = RecoveredScale(codes, source, Encoding::kF32, x)) {
+      if (scale_type == Encoding::kF32) return *scale;
+      return RecoveredScale(codes, source, scale_type, x).value_or(*scale);  // rounded, it leaves the codes as they are
+    }
   }
   return SearchedScale(range, x);
 }

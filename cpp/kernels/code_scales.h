@@ -14,7 +14,7 @@ enum class ScaleRule {
   // used, if the weights show it clearly, else the one with the least expected squared error; unless the least squared
   // error is far less than with these. docs/decisions/0017.
   kSearch,
-  // Of weights that are codes times a scale already, that scale; of others kSearch.
+  // Of weights that are codes times a scale already, that scale, or the number next to it; of others kSearch.
   kRecover,
 };
 
