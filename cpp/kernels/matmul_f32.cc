@@ -76,7 +76,8 @@ void Rows(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const
   constexpr std::size_t kRegisters = (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3) || HWY_ARCH_ARM_A64 ? 32 : 16;
   constexpr bool kFloats = !IsCoded(kEncoding) && !IsBlock(kEncoding);
   constexpr std::size_t kRows = !kFloats || HWY_IS_ASAN ? 1 : kRegs == 1 ? 4 : 2;
-  constexpr std::size_t kTokens = kFloats && !HWY_IS_ASAN ? kRegisters * 3 / 4 / kRegs / kRows : 4;
+  // Under a sanitizer one token at a time: GCC would take many minutes for more.
+  constexpr std::size_t kTokens = HWY_IS_ASAN ? 1 : kFloats ? kRegisters * 3 / 4 / kRegs / kRows : 4;
   constexpr std::size_t kRowBlock = 16;  // rows that go by for each tile of tokens; they stay in the second-level cache
   for (std::size_t row = row_begin; row < row_end; row += kRowBlock) {
     Tiles<kEncoding, kRows, kTokens>(w, row, HWY_MIN(row + kRowBlock, row_end), x, tokens, x_stride, y, y_stride);
