@@ -11,6 +11,7 @@
 #include <exception>
 #include <functional>
 
+#include "base/pieces.h"
 #include "base/profile.h"
 #include "base/workers.h"
 
@@ -39,15 +40,13 @@ class Parallel {
       Ask();
       return;
     }
-    // About eight pieces a thread: late threads cost little, and `stop` is asked often.
-    const std::size_t wanted = std::min(static_cast<std::size_t>(workers_.threads()) * 8, Workers::kMaxPieces);
-    const std::size_t piece = (((n + wanted - 1) / wanted + step - 1) / step) * step;
+    const Pieces pieces((n + step - 1) / step, static_cast<std::size_t>(workers_.threads()));
     const auto run = [&](std::size_t i) {
-      if (!stopped()) body(i * piece, std::min(n, (i + 1) * piece));
+      if (!stopped()) body(pieces.Begin(i) * step, std::min(n, pieces.Begin(i + 1) * step));
     };
     const auto call = [](const void* context, std::size_t i) { (*static_cast<const decltype(run)*>(context))(i); };
     if (profile_ != nullptr) profile_->BeginRegion();
-    workers_.Run((n + piece - 1) / piece, call, &run, [this] {
+    workers_.Run(pieces.count(), call, &run, [this] {
       if (profile_ != nullptr) profile_->EndPiece();
       Ask();
     });

@@ -2,6 +2,7 @@
 // theirs.
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/pieces.h"
 #include "base/workers.h"
 #include "bindings/bind.h"
 #include "engine/histogram.h"
@@ -22,11 +24,13 @@
 #include "kernels/encode.h"
 #include "kernels/encode_codes.h"
 #include "kernels/error_scale.h"
+#include "kernels/int8_groups.h"
 #include "kernels/int8_rows.h"
 #include "kernels/kl_divergence.h"
 #include "kernels/kv_block.h"
 #include "kernels/largest.h"
 #include "kernels/log_sum_exp.h"
+#include "kernels/matmul_blocks_i8.h"
 #include "kernels/matmul_f32.h"
 #include "kernels/matmul_i8.h"
 #include "kernels/recovered_scale.h"
@@ -109,6 +113,26 @@ Floats RunMatmulBlocksI8(const Bytes& weight, const std::string& encoding, const
   const MatrixView w = Matrix(weight, EncodingNamed(encoding), scales, x);
   Want(IsBlock(w.encoding), "encoding: want blocks");
   return RunProducts({.name = {}, .weight = w}, Products::kInteger, x);
+}
+
+// Only rows [begin, end); the other columns are NaN.
+Floats RunMatmulBlockRows(const Bytes& weight, const std::string& encoding, const std::optional<py::array>& scales,
+                          const Floats& x, std::size_t begin, std::size_t end) {
+  const MatrixView w = Matrix(weight, EncodingNamed(encoding), scales, x);
+  Want(IsBlock(w.encoding) && begin <= end && end <= w.rows, "want blocks, and rows that there are");
+  Int8Groups groups{.tokens = Dim(x, 0), .k = w.cols};
+  std::vector<std::int8_t> codes(groups.tokens * groups.k);
+  std::vector<float> group_scales(groups.tokens * groups.groups());
+  std::vector<std::int32_t> sums(group_scales.size() * ScalesPerGroup(w.encoding));
+  groups.codes = codes.data();
+  groups.scales = group_scales.data();
+  groups.sums = sums.data();
+  for (std::size_t t = 0; t < groups.tokens; ++t)
+    QuantizeGroups(w.encoding, {x.data() + t * w.cols, w.cols}, t, groups);
+  Floats y({x.shape(0), static_cast<py::ssize_t>(w.rows)});
+  std::fill_n(y.mutable_data(), y.size(), std::numeric_limits<float>::quiet_NaN());
+  MatmulBlocksI8(w, begin, end, groups, y.mutable_data(), w.rows);
+  return y;
 }
 
 Floats RunMatmulF32(const Bytes& weight, const std::string& encoding, const std::optional<py::array>& scales,
@@ -346,8 +370,20 @@ void BindTesting(py::module_& module) {
         return KlDivergence(View(reference), LogSumExp(View(reference)), View(logits), LogSumExp(View(logits)));
       },
       py::arg("reference"), py::arg("logits"));
+  module.def(
+      "pieces",
+      [](std::size_t n, std::size_t threads) {
+        Want(n > 0 && threads > 0, "want at least one element, and one thread");
+        const Pieces pieces(n, threads);
+        std::vector<std::size_t> begins;
+        for (std::size_t i = 0; i <= pieces.count(); ++i) begins.push_back(pieces.Begin(i));
+        return begins;
+      },
+      py::arg("n"), py::arg("threads"));
   module.def("matmul_i8", &RunMatmulI8, py::arg("weight"), py::arg("encoding"), py::arg("row_scale"), py::arg("x"),
              py::arg("input_scale"));
+  module.def("matmul_block_rows", &RunMatmulBlockRows, py::arg("weight"), py::arg("encoding"), py::arg("scales"),
+             py::arg("x"), py::arg("begin"), py::arg("end"));
   module.def("matmul_blocks_i8", &RunMatmulBlocksI8, py::arg("weight"), py::arg("encoding"), py::arg("scales"),
              py::arg("x"));
   module.def("matmul_f32", &RunMatmulF32, py::arg("weight"), py::arg("encoding"), py::arg("scales"), py::arg("x"));

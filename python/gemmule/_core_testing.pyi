@@ -48,6 +48,14 @@ def matmul_i8(weight: NDArray[np.uint8], encoding: str, row_scale: Scales, x: F3
     "c2" "c4" "c8", or "u8" for 8 bits stored with an offset of 128.
     x is rounded to int8 by input_scale; input_scale 0: to two int8 digits by its own largest value (16 bits)."""
 
+def pieces(n: int, threads: int) -> list[int]:
+    """Where each piece of n elements begins, and n (cpp/base/pieces.h)."""
+
+def matmul_block_rows(
+    weight: NDArray[np.uint8], encoding: str, scales: Scales | None, x: F32, begin: int, end: int
+) -> F32:
+    """matmul_blocks_i8 of rows [begin, end) alone: the other columns are NaN."""
+
 def matmul_blocks_i8(weight: NDArray[np.uint8], encoding: str, scales: Scales | None, x: F32) -> F32:
     """x (T, K) -> (T, rows). encoding "q4_0" "q4_1" "q5_0" "q5_1" "q8_0" "q4_k" "q5_k" "q6_k", or "g4" with scales
     (rows, K/32). x is rounded to int8 in groups of 32, each with its own scale."""

@@ -108,6 +108,20 @@ def test_int8_activations(target, encoding):
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
+def test_some_rows(target, encoding):
+    """Whatever rows a thread takes, it writes these and no others."""
+    K = widths(encoding)[-1]
+    c, x = case(encoding, K), activations(K)
+    whole = testing.matmul_blocks_i8(*c.part(ROWS), x)
+    for rows, begin, end in ((33, 0, 16), (33, 5, 33), (33, 16, 33), (33, 31, 32), (33, 7, 7), (5, 2, 4), (16, 3, 15)):
+        for tokens in (1, 2, 17):
+            part = testing.matmul_block_rows(*c.part(rows), x[:tokens], begin, end)
+            assert np.array_equal(part[:, begin:end], whole[:tokens, begin:end]), (rows, begin, end, tokens)
+            part[:, begin:end] = np.nan
+            assert np.isnan(part).all(), (rows, begin, end, tokens)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
 def test_each_element_meets_its_own_weight(target, encoding):
     """One token per column, each a unit vector: the matrix comes back."""
     K = 256

@@ -62,7 +62,7 @@ def read_blocks() -> None:
     for target in testing.targets():
         testing.set_target(target)
         for encoding, (elements, size) in sizes.items():
-            for blocks in (1, 2, 3, 7):
+            for blocks in (1, 2, 3, 7, 9):
                 for rows in (1, 3, 17):
                     weight = before_forbidden_page(random.integers(0, 48, (rows, blocks * size)).astype(np.uint8))
                     scales = None
