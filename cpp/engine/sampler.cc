@@ -65,7 +65,7 @@ void Sampler::FindCandidates(std::span<const float> logits, std::size_t k) {
 }
 
 std::int32_t Sampler::Sample(std::span<const float> logits, std::span<const std::int32_t> history) {
-  const float largest = Largest(logits);
+  float largest = Largest(logits);
   if (!std::isfinite(largest)) {
     throw ArgumentError("the logits hold no largest finite value (found " + std::to_string(largest) + ")",
                         "The checkpoint is damaged or its activations overflow; check its files.");
@@ -83,10 +83,11 @@ std::int32_t Sampler::Sample(std::span<const float> logits, std::span<const std:
       penalized_[i] = logits[i] > 0 ? logits[i] / penalty : logits[i] * penalty;  // once, however often it occurs
     }
     logits = penalized_;
+    largest = Largest(logits);
   }
 
   FindCandidates(logits, options_.top_k);
-  const double best = Largest(logits);
+  const double best = largest;
   double total = 0.0;
   for (Candidate& candidate : candidates_) {
     candidate.weight = std::exp((candidate.logit - best) / options_.temperature);
