@@ -15,13 +15,16 @@
 namespace gemmule {
 namespace {
 
-// Rows that are stored as they are wanted.
+// Rows that are stored as they are wanted. Where their scales lie apart, (rows, G), each may serve several groups.
 class Copy : public RowEncoder {
  public:
-  explicit Copy(const SourceTensor& source) : source_(source) {}
+  explicit Copy(const SourceTensor& source, std::span<float> scales = {}, std::size_t groups = 0)
+      : source_(source), scales_(scales), groups_(groups) {}
   std::size_t row_bytes() const override { return RowBytes(source_.encoding(), source_.cols()); }
   void Encode(std::size_t row, std::span<const float> x, std::byte* out, EncodeCounts& counts) noexcept override {
     std::copy_n(source_.Row(row), row_bytes(), out);
+    const ScaleView from = source_.Scales(row);
+    for (std::size_t g = 0; g < groups_; ++g) scales_[row * groups_ + g] = from.At(g * from.count / groups_);
     counts.elements += x.size();
     counts.on_grid += x.size();
     counts.squares += SumOfSquares(x);
@@ -29,6 +32,8 @@ class Copy : public RowEncoder {
 
  private:
   const SourceTensor& source_;
+  std::span<float> scales_;
+  std::size_t groups_;
 };
 
 // Floats, and blocks that hold their own scales.
@@ -99,23 +104,6 @@ class Coded : public RowEncoder {
   std::size_t groups_;
 };
 
-// Codes that are stored as they are wanted; each of their scales may serve several groups.
-class CopiedCodes : public Copy {
- public:
-  CopiedCodes(const SourceTensor& source, std::span<float> scales, std::size_t groups)
-      : Copy(source), source_(source), scales_(scales), groups_(groups) {}
-  void Encode(std::size_t row, std::span<const float> x, std::byte* out, EncodeCounts& counts) noexcept override {
-    Copy::Encode(row, x, out, counts);
-    const ScaleView from = source_.Scales(row);
-    for (std::size_t g = 0; g < groups_; ++g) scales_[row * groups_ + g] = from.At(g * from.count / groups_);
-  }
-
- private:
-  const SourceTensor& source_;
-  std::span<float> scales_;
-  std::size_t groups_;
-};
-
 bool HasScalesFor(const SourceTensor& source, std::size_t groups, Encoding scale_type) {
   const ScaleView scales = source.Scales(0);
   return scales.count != 0 && groups % scales.count == 0 &&
@@ -158,7 +146,7 @@ std::unique_ptr<RowEncoder> MakeCodeEncoder(std::string_view encoding, std::stri
                         std::to_string(BlockElements(target)));
   }
   if (found_rule && target == source.encoding() && HasScalesFor(source, groups, scales_as)) {
-    return std::make_unique<CopiedCodes>(source, scales, groups);
+    return std::make_unique<Copy>(source, scales, groups);
   }
   return std::make_unique<Coded>(target, WidenedFrom(source.encoding()), found_rule, scales_as, cols, scales, groups);
 }
