@@ -73,6 +73,16 @@ class Opened:
         return [Path(file) for file in _core.GgufHeaders(str(self.path)).files] if self.is_gguf else [self.path]
 
     @cached_property
+    def kept(self) -> list[SourceTensor]:
+        """The tensors that targets have: all but scales of caches, and a head that is a copy of the embeddings."""
+        return [tensor for tensor in self.tensors if tensor != self.copied_head and not tensor.is_cache_scale]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of the others."""
+        return tuple(tensor.name for tensor in self.tensors if tensor not in self.kept)
+
+    @cached_property
     def prefix(self) -> str:
         """What names in a folder's files begin with, but for the head's."""
         if self.is_gguf:

@@ -49,9 +49,7 @@ def write_gguf(
     Raises:
         UnsupportedError: rows do not divide into blocks.
     """
-    kept = [t for t in source.tensors if t != source.copied_head and not t.is_cache_scale]
-    left_out = tuple(tensor.name for tensor in source.tensors if tensor not in kept)
-    planned = [_Planned(tensor, _encoding(tensor, to, pure, embeddings)) for tensor in kept]
+    planned = [_Planned(tensor, _encoding(tensor, to, pure, embeddings)) for tensor in source.kept]
     for each in planned:
         _check_rows(each)
     divisors = rope_divisors(source.config)
@@ -77,7 +75,7 @@ def write_gguf(
             name = each.target.name
             reports.append(source.encode(each.source, name, each.encoding, grid, file, layout.offsets[name]))
             bar.advance(4 * each.source.elements, name)
-    return Written(tuple(reports), left_out, _notes(reports, grid))
+    return Written(tuple(reports), source.left_out, _notes(reports, grid))
 
 
 def _notes(reports: Sequence[TensorReport], grid: str) -> tuple[str, ...]:

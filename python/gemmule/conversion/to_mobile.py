@@ -71,8 +71,7 @@ def write_mobile(
         FormatError: the weight scales do not belong to this checkpoint.
         UnsupportedError: rows do not divide into whole bytes, or there are experts.
     """
-    kept = [tensor for tensor in source.tensors if not (tensor.is_cache_scale or source.is_unused(tensor))]
-    kept = [tensor for tensor in kept if tensor != source.copied_head]
+    kept = [tensor for tensor in source.kept if not source.is_unused(tensor)]
     groups = {_PER_LAYER_EMBEDDINGS: len(source.shape.layers) if ple_scale == "layer" else 1}
     matrices = {t.name: _Matrix(t, t.module, groups.get(t.module, 1)) for t in kept if _is_packed(t)}
     named = {tensor.name: tensor for tensor in kept}
@@ -97,8 +96,7 @@ def write_mobile(
             own, owner = (f"layers.{at}.self_attn.{which}" for at in (i, layer.owner))
             parts.append(_scalar(source, own, scales.get(owner, 0.0)))
 
-    names = set(named) | {f"{_HEAD}.weight"}
-    left_out = tuple(t.name for t in source.tensors if t.name not in names and not t.is_cache_scale)
+    left_out = tuple(tensor.name for tensor in source.kept if source.is_unused(tensor))
     files = text_files(source, tied=False, quantization=_quantization(rules, source))
     reports = write_folder(source, place, files, parts, force=force, progress=progress)
     return Written(reports, left_out, _notes(source, scales))

@@ -27,17 +27,15 @@ def write_w4a16(source: Opened, place: Path, *, force: bool, progress: bool) -> 
     Raises:
         UnsupportedError: rows do not divide into groups, or there are experts.
     """
-    kept = [tensor for tensor in source.tensors if tensor != source.copied_head and not tensor.is_cache_scale]
-    left_out = tuple(tensor.name for tensor in source.tensors if tensor not in kept)
     parts: list[Part] = []
-    for tensor in kept:
+    for tensor in source.kept:
         if len(tensor.shape) == 2 and _PACKED.fullmatch(tensor.name):
             parts += _packed(tensor, source.full_name(tensor.module))
             continue
         source.refuse_experts(tensor, "w4a16")
         parts.append(Floats(tensor, source.full_name(tensor.name)))
     files = text_files(source, tied=source.config.tie_word_embeddings, quantization=_quantization(source))
-    return Written(write_folder(source, place, files, parts, force=force, progress=progress), left_out)
+    return Written(write_folder(source, place, files, parts, force=force, progress=progress), source.left_out)
 
 
 def _packed(tensor: SourceTensor, module: str) -> list[Part]:
