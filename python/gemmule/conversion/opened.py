@@ -42,6 +42,23 @@ class SourceTensor:
     def is_cache_scale(self) -> bool:
         return self.name.endswith("_cache_scale")
 
+    @property
+    def is_projection(self) -> bool:
+        """The one to the per-layer inputs, which no format quantizes."""
+        return self.module == "per_layer_model_projection"
+
+    def require_whole(self, parts: str, size: int, remedy: str) -> None:
+        """Raises UnsupportedError where its rows do not divide into parts ("blocks", "groups") of `size` elements."""
+        columns = self.shape[-1] if self.shape else 1
+        if columns % size:
+            raise UnsupportedError(
+                f"{self.name}: rows of {columns} elements do not divide into {parts} of {size}",
+                remedy=remedy,
+                tensor=self.name,
+                expected=f"a multiple of {size}",
+                found=str(columns),
+            )
+
 
 @dataclass(frozen=True)
 class Written:
@@ -97,6 +114,11 @@ class Opened:
     def is_unused(self, tensor: SourceTensor) -> bool:
         """Whether it belongs to a layer that reads another's keys and values instead."""
         return tensor.name.startswith("layers.") and self.shape.kind(tensor.module) == LEFTOVERS
+
+    @property
+    def unquantized_modules(self) -> list[str]:
+        """Full names of those that a folder's config lists as float beside quantized ones."""
+        return [self.full_name(tensor.module) for tensor in self.tensors if tensor.is_projection]
 
     def refuse_experts(self, tensor: SourceTensor, to: str) -> None:
         """Raises UnsupportedError for experts, and for what routes tokens to them."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import _core
-from ..errors import UnsupportedError
 from ..progress import Progress
 from .gguf_file import GgufTensor, lay_out, read_metadata, size_label
 from .gguf_metadata import metadata_of_folder, metadata_of_gguf, rope_divisors
@@ -20,7 +19,6 @@ _FLOATS = ("f32", "f16", "bf16")
 _TABLES = ("embed_tokens.weight", "embed_tokens_per_layer.weight")
 # What llama-quantize leaves as it is.
 _ROUTER = ".router.proj.weight"
-_PROJECTION = "per_layer_model_projection.weight"
 _DIVISORS = "rope_freqs.weight"
 _FEW = 0.01  # of the blocks: what comes back by chance, zeros above all
 
@@ -51,7 +49,7 @@ def write_gguf(
     """
     planned = [_Planned(tensor, _encoding(tensor, to, pure, embeddings)) for tensor in source.kept]
     for each in planned:
-        _check_rows(each)
+        each.source.require_whole("blocks", BLOCKS[each.encoding][0], 'Convert to "bf16".')
     divisors = rope_divisors(source.config)
     extra = GgufTensor(_DIVISORS, "F32", (len(divisors),), 4 * len(divisors))
     targets = [extra, *(each.target for each in planned)]
@@ -89,23 +87,9 @@ def _notes(reports: Sequence[TensorReport], grid: str) -> tuple[str, ...]:
 def _encoding(tensor: SourceTensor, to: str, pure: bool, embeddings: str) -> str:
     if len(tensor.shape) < 2 or tensor.name.endswith(_ROUTER):
         return "f32"
-    if tensor.name == _PROJECTION and to not in _FLOATS:
+    if tensor.is_projection and to not in _FLOATS:
         return tensor.encoding if tensor.encoding in _FLOATS and not pure else "f32"
     if tensor.name in _TABLES and to == "q4_0" and not pure and embeddings == "q6_k":
         # llama.cpp stores what does not divide into blocks of 256 as Q8_0.
         return "q6_k" if tensor.shape[-1] % BLOCKS["q6_k"][0] == 0 else "q8_0"
     return to
-
-
-def _check_rows(planned: _Planned) -> None:
-    elements, _ = BLOCKS[planned.encoding]
-    columns = planned.source.shape[-1] if planned.source.shape else 1
-    if columns % elements == 0:
-        return
-    raise UnsupportedError(
-        f"{planned.source.name}: rows of {columns} elements do not divide into blocks of {elements}",
-        remedy='Convert to "bf16".',
-        tensor=planned.source.name,
-        expected=f"a multiple of {elements}",
-        found=str(columns),
-    )

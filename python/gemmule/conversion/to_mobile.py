@@ -23,7 +23,6 @@ from .safetensors_file import StTensor
 from .scale_file import Scales, check_names, read_scales, refused
 
 _HEAD, _EMBEDDINGS, _PER_LAYER_EMBEDDINGS = "lm_head", "embed_tokens", "embed_tokens_per_layer"
-_PROJECTION = "per_layer_model_projection"  # stays bfloat16
 _DTYPES = {2: "U8", 4: "U8", 8: "I8"}
 
 
@@ -103,7 +102,7 @@ def write_mobile(
 
 
 def _is_packed(tensor: SourceTensor) -> bool:
-    return len(tensor.shape) == 2 and tensor.module != _PROJECTION
+    return len(tensor.shape) == 2 and not tensor.is_projection
 
 
 def _activation_names(module: str) -> tuple[str, str]:
@@ -170,13 +169,12 @@ def _read_given(
 
 
 def _quantization(rules: list[BitRule], source: Opened) -> dict[str, Any]:
-    kept = [source.full_name(tensor.module) for tensor in source.tensors if tensor.module == _PROJECTION]
     return {
         "quant_method": "gemma",
         "num_bits": DEFAULT_BITS,
         "quantize_embeddings": True,
         "module_quant_configs": {rule.pattern: {"num_bits": rule.bits} for rule in rules},
-        "modules_to_not_convert": kept,
+        "modules_to_not_convert": source.unquantized_modules,
     }
 
 

@@ -10,13 +10,11 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from ..errors import UnsupportedError
 from .folder import Codes, Constant, Floats, Part, text_files, write_folder
 from .opened import Opened, SourceTensor, Written
 from .safetensors_file import StTensor
 
 GROUP = 32  # weights that share a scale
-_PROJECTION = "per_layer_model_projection"
 _PER_WORD = 8  # codes in an int32
 _PACKED = re.compile(r"layers\.\d+\.(self_attn\.|mlp\.|per_layer_input_gate|per_layer_projection).*\.weight")
 
@@ -40,14 +38,7 @@ def write_w4a16(source: Opened, place: Path, *, force: bool, progress: bool) -> 
 
 def _packed(tensor: SourceTensor, module: str) -> list[Part]:
     rows, columns = tensor.shape
-    if columns % GROUP:
-        raise UnsupportedError(
-            f"{tensor.name}: rows of {columns} elements do not divide into groups of {GROUP}",
-            remedy='Convert to "mobile" or "bf16".',
-            tensor=tensor.name,
-            expected=f"a multiple of {GROUP}",
-            found=str(columns),
-        )
+    tensor.require_whole("groups", GROUP, 'Convert to "mobile" or "bf16".')
     codes = StTensor(f"{module}.weight_packed", "I32", (rows, columns // _PER_WORD))
     scales = StTensor(f"{module}.weight_scale", "BF16", (rows, columns // GROUP))
     shape = StTensor(f"{module}.weight_shape", "I64", (2,))
@@ -55,7 +46,6 @@ def _packed(tensor: SourceTensor, module: str) -> list[Part]:
 
 
 def _quantization(source: Opened) -> dict[str, Any]:
-    plain = [source.full_name(tensor.module) for tensor in source.tensors if tensor.module == _PROJECTION]
     weights = {
         "num_bits": 4,
         "type": "int",
@@ -77,5 +67,5 @@ def _quantization(source: Opened) -> dict[str, Any]:
         "quantization_status": "compressed",
         "config_groups": {"group_0": group},
         "kv_cache_scheme": None,
-        "ignore": [*plain, "lm_head"],
+        "ignore": [*source.unquantized_modules, "lm_head"],
     }
