@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from ..shapes import TextShape
+from ..shapes import ATTENTION, MLP, PER_LAYER_INPUTS, TextShape
 from .scale_file import check_names, read_scales, refused
 
-_ATTENTION = ("self_attn.q_proj", "self_attn.o_proj")
-_KEYS_VALUES = ("self_attn.k_proj", "self_attn.v_proj")
-_MLP = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
-_PER_LAYER_INPUT = ("per_layer_input_gate", "per_layer_projection")
+_QUANTIZED = (ATTENTION, MLP, PER_LAYER_INPUTS)  # kinds of a layer's matrices that have scales
 
 
 def read_activation_scales(path: str | os.PathLike[str], shape: TextShape) -> dict[str, float]:
@@ -34,20 +31,20 @@ def read_activation_scales(path: str | os.PathLike[str], shape: TextShape) -> di
 
 def scale_names(shape: TextShape) -> set[str]:
     """Of every scale of a model's activations and caches, without the prefix of a checkpoint's files."""
-    names = set()
-    for i, layer in enumerate(shape.layers):
-        modules = _ATTENTION + _MLP + (_PER_LAYER_INPUT if shape.per_layer_width else ())
-        if layer.owner == i:
-            modules += _KEYS_VALUES if layer.has_v_proj else _KEYS_VALUES[:1]
-        names |= _of_modules(f"layers.{i}.{module}" for module in modules)
-        names |= {f"layers.{i}.self_attn.{which}_cache_scale" for which in "kv"}
-    return names
+    modules = (name for name in shape.matrices() if name.startswith("layers.") and shape.kind(name) in _QUANTIZED)
+    caches = {f"layers.{i}.self_attn.{which}_cache_scale" for i in range(len(shape.layers)) for which in "kv"}
+    return _of_modules(modules) | caches
+
+
+def activation_names(module: str) -> tuple[str, str]:
+    """Of the scales of what a module reads, and of what it gives."""
+    return f"{module}.input_activation_scale", f"{module}.output_activation_scale"
 
 
 def _unused_names(shape: TextShape) -> set[str]:
     sharing = [i for i, layer in enumerate(shape.layers) if layer.owner != i]
-    return _of_modules(["lm_head"] + [f"layers.{i}.{module}" for i in sharing for module in _KEYS_VALUES])
+    return _of_modules(["lm_head"] + [f"layers.{i}.self_attn.{which}_proj" for i in sharing for which in "kv"])
 
 
 def _of_modules(modules: Iterable[str]) -> set[str]:
-    return {f"{module}.{which}_activation_scale" for module in modules for which in ("input", "output")}
+    return {name for module in modules for name in activation_names(module)}

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnsupportedError
+from .activation_scales import activation_names
 from .folder import Codes, Constant, Floats, Part, text_files, write_folder
 from .mobile_bits import DEFAULT_BITS, BitRule, bits_of, overriding_rules, published_rules
 from .opened import Opened, SourceTensor, Written
@@ -89,7 +90,7 @@ def write_mobile(
         bits = bits_of(source.full_name(matrix.module), rules)
         parts.append(_codes(source, matrix, bits, rule, given))
         if not matrix.is_table:
-            parts += [_scalar(source, name, scales.get(name, 0.0)) for name in _activation_names(matrix.module)]
+            parts += [_scalar(source, name, scales.get(name, 0.0)) for name in activation_names(matrix.module)]
     for i, layer in enumerate(source.shape.layers):
         for which in ("k_cache_scale", "v_cache_scale"):
             own, owner = (f"layers.{at}.self_attn.{which}" for at in (i, layer.owner))
@@ -105,10 +106,6 @@ def _is_packed(tensor: SourceTensor) -> bool:
     return len(tensor.shape) == 2 and not tensor.is_projection
 
 
-def _activation_names(module: str) -> tuple[str, str]:
-    return f"{module}.input_activation_scale", f"{module}.output_activation_scale"
-
-
 def _own_scales(source: Opened) -> dict[str, float]:
     """Scales of activations and caches that the source has, by name."""
     scales: dict[str, float] = {}
@@ -116,7 +113,7 @@ def _own_scales(source: Opened) -> dict[str, float]:
         if tensor.is_cache_scale:
             scales[tensor.name] = float(source.core.rows(tensor.number, 0, 1)[0, 0])
         else:
-            stored = zip(_activation_names(tensor.module), (tensor.input_scale, tensor.output_scale), strict=True)
+            stored = zip(activation_names(tensor.module), (tensor.input_scale, tensor.output_scale), strict=True)
             scales |= {name: scale for name, scale in stored if scale}
     return scales
 
