@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..progress import Progress
-from .hf_files import Adjust, Files, files_of_folder, files_of_gguf
+from .hf_files import Files, files_of_folder, files_of_gguf
 from .opened import Opened, SourceTensor
 from .output import OutputFile, new_folder
 from .report import TensorReport
@@ -146,10 +146,9 @@ def text_files(source: Opened, *, tied: bool, quantization: Mapping[str, Any] | 
             config["text_config"] = config["text_config"] | {"tie_word_embeddings": tied}
         return config | ({"quantization_config": quantization} if quantization else {})
 
-    adjusted: Adjust = adjust
     if source.is_gguf:
-        return files_of_gguf(source.path, source.core.model, source.config, "bfloat16", adjusted)
-    return files_of_folder(source.path, adjusted)
+        return files_of_gguf(source.path, source.core.model, source.config, "bfloat16", adjust)
+    return files_of_folder(source.path, adjust)
 
 
 def write_folder(

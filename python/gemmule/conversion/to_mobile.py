@@ -99,7 +99,7 @@ def write_mobile(
     left_out = tuple(tensor.name for tensor in source.kept if source.is_unused(tensor))
     files = text_files(source, tied=False, quantization=_quantization(rules, source))
     reports = write_folder(source, place, files, parts, force=force, progress=progress)
-    return Written(reports, left_out, _notes(source, scales))
+    return Written(reports, left_out, _notes(scales))
 
 
 def _is_packed(tensor: SourceTensor) -> bool:
@@ -175,7 +175,7 @@ def _quantization(rules: list[BitRule], source: Opened) -> dict[str, Any]:
     }
 
 
-def _notes(source: Opened, scales: Mapping[str, float]) -> tuple[str, ...]:
+def _notes(scales: Mapping[str, float]) -> tuple[str, ...]:
     notes = []
     if not any(name.endswith("_activation_scale") and value for name, value in scales.items()):
         notes.append(
