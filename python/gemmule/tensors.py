@@ -96,8 +96,7 @@ class Tensor:
             raise ResourceError(f"{self.file}: {error.strerror}", file=str(self.file), tensor=self.name) from None
         if data.size != count * row_bytes:
             raise FormatError(f"{self.file}: the file has become shorter", file=str(self.file), tensor=self.name)
-        values = data.view(_NUMPY.get(self.dtype, "u1")).reshape(count, -1)
-        return (values.astype(np.uint32) << 16).view(np.float32) if self.dtype == "BF16" else values
+        return values_of(data, self.dtype).reshape(count, -1)
 
     def pieces(self) -> Iterator[tuple[int, NDArray[Any]]]:
         """All rows in pieces of a few megabytes: (number of the first row, rows)."""
@@ -142,6 +141,12 @@ class Tensors(ABC):
     @abstractmethod
     def tokenizer_bytes(self) -> int:
         """Memory that the tokenizer takes while it is opened; 0 where there is none."""
+
+
+def values_of(data: NDArray[np.uint8], dtype: str) -> NDArray[Any]:
+    """The values that a file has as these bytes, BF16 widened to float32; of blocks and packed codes the bytes."""
+    values = data.view(_NUMPY.get(dtype, "u1"))
+    return (values.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else values
 
 
 def stored_bits(dtype: str, shape: tuple[int, ...], size: int) -> int:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from .. import _core
 from ..errors import FormatError, MissingFileError
 from ..shapes import bare_name
+from ..tensors import values_of
 
 Scales = Mapping[str, NDArray[np.float32]]
 
-_NUMPY = {"F32": "<f4", "BF16": "<u2", "F16": "<f2"}
+_DTYPES = ("F32", "BF16", "F16")
 
 
 def read_scales(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float32]]:
@@ -30,10 +31,9 @@ def read_scales(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float32]]:
         raise MissingFileError(f"{file}: no such file", remedy="Check the path.", file=str(file))
     scales = {}
     for name, dtype, shape, offset, size, _ in _core.file_tensors(str(file)):
-        if dtype not in _NUMPY:
+        if dtype not in _DTYPES:
             raise refused(file, name, "F32, BF16 or F16", dtype)
-        stored = np.fromfile(file, _NUMPY[dtype], size // np.dtype(_NUMPY[dtype]).itemsize, offset=offset)
-        values = (stored.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else stored.astype(np.float32)
+        values = values_of(np.fromfile(file, np.uint8, size, offset=offset), dtype).astype(np.float32)
         wrong = values[~(np.isfinite(values) & (values >= 0))]
         if wrong.size:
             raise refused(file, name, "finite scales, none negative", str(wrong[0]))
