@@ -73,13 +73,7 @@ def cut(
     most = None if windows is None else arguments.integer("windows", windows, least=1)
 
     ids, bos = _ids(text, models)
-    if len(ids) < window:
-        raise ArgumentError(
-            f"the text has {len(ids)} tokens; expected at least one window of {window}",
-            remedy="Choose a longer text or a smaller window. A string is read as a file only where such a file is.",
-            expected=f"at least {window} tokens",
-            found=str(len(ids)),
-        )
+    _require(ids, window, f"one window of {window}", "Choose a longer text or a smaller window.")
     all_spans = _second_halves(len(ids), window) if score == "second-half" else _sliding(len(ids), window, step)
     spans = list(islice(all_spans, most))
     scored = np.concatenate([ids[first:end] for _, first, end in spans])
@@ -99,13 +93,7 @@ def spread(text: str | Path | TokenIds, model: Model, *, window: int, windows: i
         ArgumentError, MissingFileError, FormatError: as `perplexity` does.
     """
     ids, bos = _ids(text, [model])
-    if len(ids) < least:
-        raise ArgumentError(
-            f"the text has {len(ids)} tokens; expected at least {least}",
-            remedy="Choose a longer text. A string is read as a file only where such a file is.",
-            expected=f"at least {least} tokens",
-            found=str(len(ids)),
-        )
+    _require(ids, least, str(least), "Choose a longer text.")
     length = min(window, model.context, len(ids))
     begins = np.linspace(0, len(ids) - length, min(windows, len(ids) // length)).astype(int).tolist()
     return Windows(ids, bos, [(begin, begin + 1, begin + length) for begin in begins], 0)
@@ -139,6 +127,17 @@ def _ids(text: str | Path | TokenIds, models: Sequence[Model]) -> tuple[NDArray[
     for other in others:
         _require_same(ids, other)
     return arguments.token_ids(ids, vocab_size), tokenizers[0].bos_token_id
+
+
+def _require(ids: NDArray[np.int32], least: int, what: str, remedy: str) -> None:
+    """Raises ArgumentError where the text has less than `least` tokens, in words `what`."""
+    if len(ids) < least:
+        raise ArgumentError(
+            f"the text has {len(ids)} tokens; expected at least {what}",
+            remedy=f"{remedy} A string is read as a file only where such a file is.",
+            expected=f"at least {least} tokens",
+            found=str(len(ids)),
+        )
 
 
 def _require_same(ids: list[int], other: list[int]) -> None:
