@@ -17,7 +17,7 @@ from ..progress import Progress
 from ..table import table
 from .machine import ARRAY_BYTES, Bench, Limits, random_bytes
 from .samples import Samples, conditions, repetitions, thread_counts, wrong_answer
-from .shapes import AttentionCase, Matrix, Shapes, e2b, names, of_model
+from .shapes import BITS, AttentionCase, Matrix, Shapes, e2b, names, of_model
 
 CONTEXTS = (512, 4096, 32768)  # positions that attention is measured at
 PROMPT = 512  # tokens of a prompt
@@ -254,14 +254,11 @@ def _attention_case(kind: AttentionCase, positions: int, tokens: int) -> _Case:
     seen = np.minimum(lasts, kind.window or positions)  # keys of each token
     run = _attention_run(kind, positions, tokens)
     if tokens == 1:
-        size = 2 * positions * kind.kv_heads * kind.head_dim * _BITS[kind.encoding] // 8
+        size = 2 * positions * kind.kv_heads * kind.head_dim * BITS[kind.encoding] // 8
         return _Case("attention", what, kind.encoding, shape, tokens, "B/s", READ, size, run)
     count = 2 * int(seen.sum()) * kind.heads * kind.head_dim
     limit = MULTIPLY if kind.encoding in ("c8", "c4") else None
     return _Case("attention", what, kind.encoding, shape, tokens, "multiply-adds/s", limit, count, run)
-
-
-_BITS = {"f32": 32, "bf16": 16, "c8": 8, "c4": 4}
 
 
 def _attention_run(kind: AttentionCase, positions: int, tokens: int) -> Callable[[_core.bench.KernelBench], float]:
@@ -274,9 +271,9 @@ def _attention_run(kind: AttentionCase, positions: int, tokens: int) -> Callable
         values = random.standard_normal(elements, dtype=np.float32)
         stored = values.view(np.uint8) if kind.encoding == "f32" else values.view(np.uint16)[1::2].copy().view(np.uint8)
     else:
-        stored = random_bytes(elements * _BITS[kind.encoding] // 8)
+        stored = random_bytes(elements * BITS[kind.encoding] // 8)
         scale = 1 / 64 if kind.encoding == "c8" else 1 / 4
-    cache = stored.reshape(-1, 2 * block * width * _BITS[kind.encoding] // 8)
+    cache = stored.reshape(-1, 2 * block * width * BITS[kind.encoding] // 8)
     # Scores of two random heads then have a standard deviation of about 1.
     q = random.standard_normal((tokens, kind.heads, kind.head_dim), dtype=np.float32) / np.float32(kind.head_dim**0.5)
     window = kind.window or positions

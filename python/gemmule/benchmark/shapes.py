@@ -72,6 +72,7 @@ E2B = (
     ("lm_head", "c2", _V, _D, 1),
 )
 SLIDING, FULL = "sliding_attention", "full_attention"
+BITS = {"f32": 32, "bf16": 16, "c8": 8, "c4": 4, "c2": 2}  # of an element
 _GROUP_BYTES = 1 << 25  # a few matrices of a group do for a measurement
 _SCALE = 4 / 127  # of activations with a root mean square of 1
 _CODE_RMS = {"c2": 1.22, "c4": 4.6, "c8": 73.9}  # of codes that are all equally frequent
@@ -161,7 +162,7 @@ def _rows(width: int, heads: Iterable[int], mlps: Iterable[int], vocabulary: int
 
 
 def _bytes(encoding: str, rows: int, cols: int) -> int:
-    return rows * cols * {"c2": 2, "c4": 4, "c8": 8, "bf16": 16}[encoding] // 8
+    return rows * cols * BITS[encoding] // 8
 
 
 def _random_matrix(
