@@ -3,7 +3,7 @@
     python benchmarks/end_to_end.py --json results.json
 
 The checkpoint has the shapes and encodings of the published E2B mobile file and random weights (2.1 GB). It is written
-at the first run and kept. Only gemmule's public Python interface is used; README.md beside this file has the details.
+at the first run and kept. Only gemmule's public Python interface is measured; README.md has the details.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import gemmule
 from gemmule import _core
-from generation_run import memory_bytes
+from gemmule.memory import own_bytes
 
 
 class Engine:
@@ -58,9 +58,8 @@ class Engine:
     def generate(self, text: str, max_tokens: int) -> dict[str, Any]:
         """Text in, text out, as the checkpoint says it is sampled. Returns the most memory this process has had."""
         result = self.model.generate(text, max_tokens=max_tokens, seed=0, ignore_eos=True)
-        peak = memory_bytes()["VmHWM"]
         return {
-            "peak_resident_bytes": peak,
+            "peak_resident_bytes": own_bytes("VmHWM"),
             "prompt_tokens": result.usage.prompt_tokens,
             "new_tokens": len(result.tokens),
         }

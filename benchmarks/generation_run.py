@@ -9,12 +9,12 @@ import json
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import gemmule
+from gemmule.memory import own_bytes
 
 CHECKED_TOKENS = 8  # of the prompt: their logits are looked at
 
@@ -41,20 +41,21 @@ def run(plan: Plan) -> dict[str, Any]:
         load_seconds.append(time.perf_counter() - begin)
 
     prompt = np.random.default_rng(plan.seed).integers(3, model.vocab_size, plan.prompt_tokens)
-    results, resident = [], []
+    results, anonymous, mapped = [], [], []
     for _ in range(plan.repeat + 1):
         # The first new token comes out of the prompt, so one more is asked for than are decoded.
         results.append(model.generate(prompt, max_tokens=plan.decode_tokens + 1, temperature=0, ignore_eos=True))
-        resident.append(memory_bytes())
+        anonymous.append(own_bytes("RssAnon"))
+        mapped.append(own_bytes("RssFile"))
 
-    peak = memory_bytes()["VmHWM"]  # before the checks, which need memory of their own
+    peak = own_bytes("VmHWM")  # before the checks, which need memory of their own
     return {
         "load_seconds": load_seconds[1:],
         "prefill_seconds": [result.usage.prefill_seconds for result in results[1:]],
         "decode_seconds": [result.usage.decode_seconds for result in results[1:]],
         "peak_resident_bytes": peak,
-        "anonymous_bytes": max(each["RssAnon"] for each in resident),
-        "file_bytes": max(each["RssFile"] for each in resident),
+        "anonymous_bytes": max(anonymous),
+        "file_bytes": max(mapped),
         "cpu": gemmule.cpu(),
         "threads": model.threads,
         "activations": model.info["activations"],
@@ -66,13 +67,6 @@ def run(plan: Plan) -> dict[str, Any]:
 def load(plan: Plan) -> gemmule.Model:
     context = plan.prompt_tokens + plan.decode_tokens + 1
     return gemmule.load(plan.folder, threads=plan.threads, context=context, kv=plan.kv)
-
-
-def memory_bytes() -> dict[str, int]:
-    """This process's memory: VmHWM (most resident so far), RssAnon (its own pages now), RssFile (mapped ones now)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    return {name: int(fields[name].split()[0]) * 1024 for name in ("VmHWM", "RssAnon", "RssFile")}  # stands in kB
 
 
 def check(model: gemmule.Model, prompt: np.ndarray[Any, Any], rounds: list[list[int]]) -> dict[str, bool]:

@@ -20,7 +20,7 @@ from typing import Any
 import gemmule
 import synthetic_tokenizer
 from conditions import conditions
-from generation_run import memory_bytes
+from gemmule.memory import own_bytes
 
 
 def main() -> int:
@@ -53,9 +53,9 @@ def parse_options() -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace, text: str) -> dict[str, Any]:
-    before = memory_bytes()
+    before = own_bytes("RssAnon") + own_bytes("RssFile")
     tokenizer = gemmule.Tokenizer.from_pretrained(options.folder)
-    peak = memory_bytes()["VmHWM"] - before["RssAnon"] - before["RssFile"]
+    peak = own_bytes("VmHWM") - before
     size = len(text.encode())
     encoded = [seconds(lambda: tokenizer.encode(text)) for _ in range(options.repeat + 1)][1:]
     opened = [seconds(lambda: gemmule.Tokenizer.from_pretrained(options.folder)) for _ in range(options.repeat)]

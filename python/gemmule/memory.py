@@ -1,4 +1,4 @@
-"""How much memory a process may still take: of the machine, and of the cgroup it runs in."""
+"""How much memory a process may still take, of the machine and of the cgroup it runs in, and what it has taken."""
 
 from __future__ import annotations
 
@@ -16,10 +16,19 @@ def available_bytes(
     """
     found = []
     with contextlib.suppress(OSError, ValueError, IndexError):
-        line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:"))
-        found.append((int(line.split()[1]) * 1024, "the machine"))
+        found.append((_bytes_in(meminfo, "MemAvailable"), "the machine"))
     found += [(left, "the cgroup") for folder in _folders(groups, own) if (left := _left_in(folder)) is not None]
     return min(found, default=None)
+
+
+def own_bytes(which: str) -> int:
+    """Of this process: "VmHWM", the most ever resident; "RssAnon", its own pages now; "RssFile", mapped ones now."""
+    return _bytes_in(Path("/proc/self/status"), which)
+
+
+def _bytes_in(file: Path, name: str) -> int:
+    line = next(line for line in file.read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024  # stands in kB
 
 
 def _folders(groups: Path, own: Path) -> list[Path]:

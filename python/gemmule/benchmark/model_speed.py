@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from .. import arguments
 from ..checkpoint import DEMO
 from ..json_line import json_line
+from ..memory import own_bytes
 from ..model import load
 from ..progress import Progress
 from ..table import table
@@ -115,11 +115,6 @@ def speed(
         load=Samples.of(loads[1:]),
         prefill=Samples.of(prefills[1:]),
         decode=Samples.of(decodes[1:]),
-        peak_resident_bytes=_peak_resident_bytes(),
+        peak_resident_bytes=own_bytes("VmHWM"),
         conditions=where,
     )
-
-
-def _peak_resident_bytes() -> int:
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))  # stands in kB
