@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+import kept_file
 import random_values
 import safetensors_stream
 from random_values import Fill
@@ -328,9 +328,16 @@ def find_or_write(folder: Path, name: str, seed: int) -> Checkpoint:
     target = folder / f"{name}-mobile-random"
     all_tensors = tensors(shape)
     parameters = {"shape": name, **asdict(shape), "seed": seed, "layout": LAYOUT}
-    note = _read_note(target)
-    if note is None or note["parameters"] != parameters:
-        note = _write(target, shape, all_tensors, parameters, seed)
+    weights = target / "model.safetensors"
+    entries = [tensor.entry for tensor in all_tensors]
+
+    def write() -> str:
+        (target / "config.json").write_text(json.dumps(config(shape), indent=1))
+        chunks = (chunk for tensor in all_tensors for chunk in tensor.chunks(seed))
+        return safetensors_stream.write(weights, entries, chunks)
+
+    size = sum(entry.bytes for entry in entries)
+    note = kept_file.find_or_write(weights, target / NOTE, parameters, size, write)
     return Checkpoint(
         folder=target,
         parameters=parameters,
@@ -338,35 +345,3 @@ def find_or_write(folder: Path, name: str, seed: int) -> Checkpoint:
         file_bytes=note["file_bytes"],
         weight_bytes_per_token=sum(tensor.bytes_per_token for tensor in all_tensors),
     )
-
-
-def _read_note(folder: Path) -> dict[str, Any] | None:
-    """What an earlier run wrote about its checkpoint; None if that is not there, or not whole."""
-    try:
-        note: dict[str, Any] = json.loads((folder / NOTE).read_text())
-        whole = (folder / "model.safetensors").stat().st_size == note["file_bytes"]
-    except (FileNotFoundError, KeyError, ValueError):
-        return None
-    return note if whole else None
-
-
-def _write(
-    folder: Path, shape: Shape, all_tensors: list[Tensor], parameters: dict[str, Any], seed: int
-) -> dict[str, Any]:
-    """Writes the checkpoint, the note last, so that an interrupted run leaves no checkpoint that looks finished."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / NOTE).unlink(missing_ok=True)
-    weights = folder / "model.safetensors"
-    weights.unlink(missing_ok=True)
-    entries = [tensor.entry for tensor in all_tensors]
-    need, free = sum(entry.bytes for entry in entries), shutil.disk_usage(folder).free
-    if free < need:
-        raise OSError(
-            f"{folder}: {need / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; choose another --folder"
-        )
-    (folder / "config.json").write_text(json.dumps(config(shape), indent=1))
-    chunks = (chunk for tensor in all_tensors for chunk in tensor.chunks(seed))
-    sha256 = safetensors_stream.write(weights, entries, chunks)
-    note = {"parameters": parameters, "sha256": sha256, "file_bytes": weights.stat().st_size}
-    (folder / NOTE).write_text(json.dumps(note, indent=1))
-    return note

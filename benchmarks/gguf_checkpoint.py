@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import e2b_checkpoint
+import kept_file
 import random_blocks
 import random_values
 from e2b_checkpoint import FULL, GELU_PRODUCT_RMS, LAYER_SCALAR, POST_NORM, SLIDING
@@ -37,6 +38,17 @@ K_NORM = 1 / 16
 FLOAT_BYTES = {"F32": 4, "BF16": 2}
 
 
+# What all of Gemma 4 has.
+_config = partial(
+    TextConfig,
+    rms_norm_eps=1e-6,
+    final_logit_softcapping=30.0,
+    tie_word_embeddings=True,
+    rope_sliding=RopeParameters(1e4),
+    rope_full=RopeParameters(1e6, partial_rotary_factor=0.25),
+)
+
+
 def of_mobile_shape(shape: e2b_checkpoint.Shape) -> TextConfig:
     """The same model as e2b_checkpoint.config describes, its head tied."""
 
@@ -45,7 +57,7 @@ def of_mobile_shape(shape: e2b_checkpoint.Shape) -> TextConfig:
         head = shape.global_head_dim if type == FULL else shape.head_dim
         return LayerConfig(type, head, shape.num_key_value_heads, widening * shape.intermediate_size, has_v_proj=True)
 
-    return TextConfig(
+    return _config(
         vocab_size=shape.vocab_size,
         vocab_size_per_layer_input=shape.vocab_size,
         hidden_size=shape.hidden_size,
@@ -54,11 +66,6 @@ def of_mobile_shape(shape: e2b_checkpoint.Shape) -> TextConfig:
         num_kv_shared_layers=shape.num_kv_shared_layers,
         sliding_window=shape.sliding_window,
         max_position_embeddings=shape.max_position_embeddings,
-        rms_norm_eps=1e-6,
-        final_logit_softcapping=30.0,
-        tie_word_embeddings=True,
-        rope_sliding=RopeParameters(1e4),
-        rope_full=RopeParameters(1e6, partial_rotary_factor=0.25),
         layers=tuple(layer(number, type) for number, type in enumerate(shape.layer_types)),
     )
 
@@ -87,7 +94,7 @@ def with_experts(
         *[LayerConfig(SLIDING, head_dims[0], kv_heads[0], intermediate_size, has_v_proj=True)] * 5,
         LayerConfig(FULL, head_dims[1], kv_heads[1], intermediate_size, has_v_proj=False),
     ]
-    return TextConfig(
+    return _config(
         vocab_size=vocab_size,
         vocab_size_per_layer_input=0,
         hidden_size=hidden_size,
@@ -96,11 +103,6 @@ def with_experts(
         num_kv_shared_layers=0,
         sliding_window=sliding_window,
         max_position_embeddings=max_position_embeddings,
-        rms_norm_eps=1e-6,
-        final_logit_softcapping=30.0,
-        tie_word_embeddings=True,
-        rope_sliding=RopeParameters(1e4),
-        rope_full=RopeParameters(1e6, partial_rotary_factor=0.25),
         layers=tuple(layers * periods),
         num_experts=num_experts,
         top_k_experts=top_k_experts,
@@ -301,12 +303,9 @@ def find_or_write(folder: Path, name: str, text_files: Path, seed: int) -> GgufC
     header_sha256 = hashlib.sha256(layout.header).hexdigest()
     parameters = {"shape": name, **asdict(config), "header_sha256": header_sha256, "seed": seed, "layout": LAYOUT}
     parameters = json.loads(json.dumps(parameters))  # as they come back from the note
-    note_file = file.with_suffix(".json")
-    note = _read_note(note_file, file)
-    if note is None or note["parameters"] != parameters:
-        note_file.unlink(missing_ok=True)
-        note = {"parameters": parameters, "sha256": _write(file, layout, all_tensors, seed), "file_bytes": layout.size}
-        note_file.write_text(json.dumps(note, indent=1))  # last: an interrupted run leaves no file that looks finished
+    note = kept_file.find_or_write(
+        file, file.with_suffix(".json"), parameters, layout.size, lambda: _write(file, layout, all_tensors, seed)
+    )
     return GgufCheckpoint(
         file=file,
         parameters=parameters,
@@ -316,24 +315,8 @@ def find_or_write(folder: Path, name: str, text_files: Path, seed: int) -> GgufC
     )
 
 
-def _read_note(note_file: Path, file: Path) -> dict[str, Any] | None:
-    """What an earlier run wrote about its file; None if that is not there, or not whole."""
-    try:
-        note: dict[str, Any] = json.loads(note_file.read_text())
-        whole = file.stat().st_size == note["file_bytes"]
-    except (FileNotFoundError, KeyError, ValueError):
-        return None
-    return note if whole else None
-
-
 def _write(file: Path, layout: GgufLayout, all_tensors: list[Tensor], seed: int) -> str:
     """Writes the whole file. Returns its SHA-256."""
-    file.unlink(missing_ok=True)
-    free = shutil.disk_usage(file.parent).free
-    if free < layout.size:
-        raise OSError(
-            f"{file}: {layout.size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; choose another --folder"
-        )
     digest = hashlib.sha256()
     with file.open("wb") as stream:
 
