@@ -10,26 +10,22 @@ set, README.md beside this file has the details.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import compare_setup
 import conditions
 import gemmule
+import program
 from compare_setup import Setup
 from comparisons import FIGURES, Figure, Goal, Measured
-from gemmule import benchmark
 from gemmule.benchmark import Limit
 from other_programs import OtherPrograms
 from spread import summary
 
-SMALL_ARRAY_BYTES = 1 << 24  # for --small: it shows that the measurement works, not how fast the memory is
 LIMIT_PASSES = 5
 
 
@@ -58,13 +54,8 @@ def main() -> int:
         "limits": {when: limit_summary(limit) for when, limit in (("before", limits[0]), ("after", limits[-1]))},
         "results": rows,
     }
-    print(table(report))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
     failed = [f"{name}: {what}" for name, found in rows.items() for what, holds in found["checks"].items() if not holds]
-    for what in failed:
-        print(f"This does not hold: {what}.", file=sys.stderr)
-    return 1 if failed else 0
+    return program.end(report, table(report), options.json, failed)
 
 
 def parse_options() -> argparse.Namespace:
@@ -79,15 +70,7 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=gemmule.cpu()["threads"], help="of each engine, one a core")
     parser.add_argument("--repeat", type=int, default=7, help="turns of each engine behind the warm-up (default: 7)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random weights and tokens (default: 0)")
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=Path(tempfile.gettempdir()) / "gemmule-benchmarks",
-        help="where the files are kept (default: %(default)s)",
-    )
-    parser.add_argument("--small", action="store_true", help="tiny shapes: seconds instead of minutes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON")
+    program.add_options(parser)
     return parser.parse_args()
 
 
@@ -100,9 +83,7 @@ def figure_names(text: str) -> list[str]:
 
 
 def measure_limit(options: argparse.Namespace) -> Limit:
-    """What all threads can do at most."""
-    size = {"array_bytes": SMALL_ARRAY_BYTES} if options.small else {}
-    return benchmark.limits(threads=options.threads, repeat=LIMIT_PASSES, progress=False, **size).limits[-1]
+    return program.measure_limit(options.small, options.threads, LIMIT_PASSES, progress=False)
 
 
 def limit_summary(limit: Limit) -> dict[str, Any]:

@@ -13,21 +13,18 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import conditions
 import e2b_checkpoint
 import generation_run
+import program
 from e2b_checkpoint import Checkpoint
 from gemmule import benchmark
 from generation_run import Plan
 from spread import summary
-
-SMALL_ARRAY_BYTES = 1 << 24  # for --small: it shows that the measurement works, not how fast the memory is
 
 
 def main() -> int:
@@ -44,8 +41,7 @@ def main() -> int:
     )
     where = conditions.conditions()
     measured = run_in_child(plan)
-    size = {"array_bytes": SMALL_ARRAY_BYTES} if options.small else {}
-    bandwidth = benchmark.limits(threads=measured["threads"], repeat=options.repeat, **size).limits[-1].read
+    bandwidth = program.measure_limit(options.small, measured["threads"], options.repeat).read
     report = {
         "benchmark": "end_to_end",
         "conditions": {
@@ -58,13 +54,8 @@ def main() -> int:
         "results": results(plan, checkpoint, measured, bandwidth),
         "checks": measured["checks"],
     }
-    print(table(report))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
     failed = [what for what, holds in measured["checks"].items() if not holds]
-    for what in failed:
-        print(f"This does not hold: {what}.", file=sys.stderr)
-    return 1 if failed else 0
+    return program.end(report, table(report), options.json, failed)
 
 
 def parse_options() -> argparse.Namespace:
@@ -74,15 +65,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--tokens", type=positive, default=64, help="tokens to decode (default: 64)")
     parser.add_argument("--prompt", type=positive, default=512, help="tokens of the prompt (default: 512)")
     parser.add_argument("--kv", default="auto", help="elements of the key/value cache, as in gemmule.load")
-    parser.add_argument("--seed", type=int, default=0, help="of the random weights and the prompt (default: 0)")
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=Path(tempfile.gettempdir()) / "gemmule-benchmarks",
-        help="where the checkpoint is kept (default: %(default)s)",
-    )
-    parser.add_argument("--small", action="store_true", help="tiny shapes: seconds instead of minutes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON")
+    program.add_options(parser)
     return parser.parse_args()
 
 
