@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 import gemmule
 from conditions import conditions
+from gemmule.benchmark import Samples
 
 testing = gemmule._core.testing
 
@@ -86,12 +87,8 @@ def measure(x: NDArray[np.float32], encoding: str, grid: str, repeat: int) -> di
         start = time.process_time()
         _, counts = testing.encode(x, "bf16", encoding, grid)
         samples.append(2 * x.size / (time.process_time() - start))
-    samples = samples[1:]
     return {
-        "median": statistics.median(samples),
-        "least": min(samples),
-        "most": max(samples),
-        "samples": samples,
+        **asdict(Samples.of(samples[1:])),
         "relative_error": (counts["error_squares"] / counts["squares"]) ** 0.5,
         "on_grid": counts["on_grid"] / counts["elements"],
     }

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import gemmule
 import synthetic_tokenizer
 from conditions import conditions
+from gemmule.benchmark import Samples
 from gemmule.memory import own_bytes
 
 
@@ -62,11 +63,11 @@ def measure(options: argparse.Namespace, text: str) -> dict[str, Any]:
     ids = tokenizer.encode(text, add_special_tokens=False, parse_special=False)
     return {
         "entries": tokenizer.vocab_size,
-        "open_ms": summary([1000 * each for each in opened]),
+        "open_ms": asdict(Samples.of([1000 * each for each in opened])),
         "open_peak_bytes": peak,
         "text_bytes": size,
         "tokens": len(ids),
-        "encode_bytes_per_second": summary([size / each for each in encoded]),
+        "encode_bytes_per_second": asdict(Samples.of([size / each for each in encoded])),
         "text_comes_back": tokenizer.decode(ids) == text,
     }
 
@@ -75,10 +76,6 @@ def seconds(work: Any) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start
-
-
-def summary(samples: list[float]) -> dict[str, Any]:
-    return {"median": statistics.median(samples), "least": min(samples), "most": max(samples), "samples": samples}
 
 
 if __name__ == "__main__":
