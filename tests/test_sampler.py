@@ -74,6 +74,16 @@ def test_how_often_a_token_is_drawn(kind, options):
             assert counts[likely].all()
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_penalty_draws_as_from_the_penalized_logits(options):
+    x = logits("normal", 700)
+    history = np.argsort(-x)[:50].astype(np.int32)  # the largest one too
+    penalized = x.copy()
+    penalized[history] = np.where(x > 0, x / np.float32(2), x * np.float32(2))[history]
+    penalizing, plain = sampler(repetition_penalty=2.0, **options), sampler(**options)
+    assert all(penalizing.sample(x, history) == plain.sample(penalized, HISTORY) for _ in range(200))
+
+
 def test_the_largest_logit_the_first_of_equals():
     x = logits("ties", 5000)
     assert sampler(temperature=0.0).sample(x, HISTORY) == np.argmax(x)
