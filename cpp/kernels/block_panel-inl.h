@@ -119,7 +119,6 @@ class PanelRows {
     Scales((first + g) / kPerBlock, (n - g) / kPerBlock, g, panel);
     for (; g < n; g += kPerBlock) {
       const std::size_t block = (first + g) / kPerBlock;
-      Prefetch<1>(block);
       OneBlock(block, g, codes);
     }
   }
@@ -129,36 +128,60 @@ class PanelRows {
   using Words = VI32[4];  // [i]: bytes 4i ... 4i + 3 of 16, of every row
 
   HWY_INLINE const B& At(std::size_t r, std::size_t block) const {
-    // Four pointers, and one or three strides behind them: all fit the registers.
-    return reinterpret_cast<const B*>(first_ + r / 4 * 4 * stride_ + r % 4 * stride_)[block];
+    return reinterpret_cast<const B*>(first_ + r * stride_)[block];
   }
 
-  // The next panel lies behind this one: as many bytes of it, in order, as kBlocks take in all rows of this one; the
-  // part kPart of kParts of them.
-  template <std::size_t kBlocks, std::size_t kPart = 0, std::size_t kParts = 1>
-  HWY_INLINE void Prefetch(std::size_t block) const {
-    constexpr std::size_t kLine = 64;  // bytes
-    constexpr std::size_t kBytes = kPanelRows * sizeof(B);
-    constexpr std::size_t kLines = (kBlocks * kBytes + kLine - 1) / kLine;
-    const std::byte* at = first_ + kPanelRows * stride_ + block * kBytes;
-    for (std::size_t i = kLines * kPart / kParts; i < kLines * (kPart + 1) / kParts; ++i) hwy::Prefetch(at + i * kLine);
-  }
+  // What is asked of the memory, in kParts parts, while kBlocks from one on are unpacked.
+  template <std::size_t kBlocks, std::size_t kParts>
+  class Ahead {
+   public:
+    Ahead(const PanelRows& rows, std::size_t block)
+        : panel_(rows.first_ + kPanelRows * rows.stride_ + block * sizeof(B) * kPanelRows), stride_(rows.stride_) {
+      const std::size_t next = (block + kBlocks) * sizeof(B);
+      row_ = rows.first_ + (next + kBytes <= stride_ ? next : kPanelRows * stride_) + kBytes - 1;
+    }
 
-  // 16 bytes of each row from what at(r) points to.
-  template <class At>
-  static HWY_INLINE void LoadWords(const At& at, Words& out) {
+    template <std::size_t kPart>
+    HWY_INLINE void Ask() const {
+      // The next panel lies behind this one: as many bytes of it, in order, as the blocks take in all rows of this one.
+      constexpr std::size_t kLines = (kBytes * kPanelRows + kLine - 1) / kLine;
+      for (std::size_t i = kLines * kPart / kParts; i < kLines * (kPart + 1) / kParts; ++i) {
+        hwy::Prefetch(panel_ + i * kLine);
+      }
+      // A processor drops requests when it has too many, so once more shortly before: the next blocks of each row, or
+      // the first of the next panel. Lines are counted from the end: the first one is often shared with this one's.
+      for (std::size_t r = kPanelRows * kPart / kParts; r < kPanelRows * (kPart + 1) / kParts; ++r) {
+        for (std::size_t i = 0; i < kBytes / kLine; ++i) hwy::Prefetch(row_ + r * stride_ - i * kLine);
+      }
+    }
+
+   private:
+    static constexpr std::size_t kLine = 64;  // bytes of the cache
+    static constexpr std::size_t kBytes = kBlocks * sizeof(B);
+
+    const std::byte* panel_;
+    const std::byte* row_;
+    std::size_t stride_;
+  };
+
+  // 16 bytes of each row; `at`: those of the first.
+  HWY_INLINE void LoadWords(const void* at, Words& out) const {
+    // Hidden from the compiler, which would make a pointer for each row beforehand, more than there are registers.
+    std::size_t stride = stride_;
+    asm volatile("" : "+r"(stride));
+    const auto* bytes = static_cast<const std::uint8_t*>(at);
     TransposeWords(
         [&](std::size_t r) GEMMULE_LAMBDA {
           const hn::CappedTag<std::uint8_t, 16> d;
-          const auto bytes = hn::LoadU(d, reinterpret_cast<const std::uint8_t*>(at(r)));
-          return hn::BitCast(hn::CappedTag<std::int32_t, 4>(), bytes);
+          const auto loaded = hn::LoadU(d, bytes + r / 4 * (4 * stride) + r % 4 * stride);
+          return hn::BitCast(hn::CappedTag<std::int32_t, 4>(), loaded);
         },
         out);
   }
-  // From what field(block) of each row points to.
+  // From what field(block) of the first row points to.
   template <class Field>
   HWY_INLINE void Load(std::size_t block, const Field& field, Words& out) const {
-    LoadWords([&](std::size_t r) GEMMULE_LAMBDA { return field(At(r, block)); }, out);
+    LoadWords(field(At(0, block)), out);
   }
 
   // The bits of four words that `mask` has in each byte, shifted down.
@@ -185,17 +208,15 @@ class PanelRows {
   template <class Codes>
   HWY_INLINE void EightBlocks(std::size_t block, std::size_t g, PanelScales& panel, const Codes& codes) const {
     static_assert(sizeof(B) == 18 || kEncoding != Encoding::kQ4_0);
+    const Ahead<8, 8> ahead(*this, block);
     Words words[9];
     const auto word = [&](std::size_t i) GEMMULE_LAMBDA -> VI32& { return words[i / 4][i % 4]; };
     Unroll<8>([&](auto i) GEMMULE_LAMBDA {
       constexpr std::size_t kLast = (18 * i + 17) / 16;  // the words this block needs, and those before it had not
       constexpr std::size_t kFirst = i == 0 ? 0 : (18 * i - 1) / 16 + 1;
-      Prefetch<8, i, 8>(block);
-      Unroll<kLast + 1 - kFirst>([&](auto j) GEMMULE_LAMBDA {
-        LoadWords([&](std::size_t r)
-                      GEMMULE_LAMBDA { return reinterpret_cast<const std::byte*>(&At(r, block)) + 16 * (kFirst + j); },
-                  words[kFirst + j]);
-      });
+      ahead.template Ask<i>();
+      Unroll<kLast + 1 - kFirst>(
+          [&](auto j) GEMMULE_LAMBDA { LoadWords(first_ + block * sizeof(B) + 16 * (kFirst + j), words[kFirst + j]); });
       constexpr std::size_t kWord = 18 * i / 4;
       const VI32 scale = word(kWord);
       hn::Store(i % 2 == 0 ? LowHalf(scale) : HighHalf(scale), PF32(), panel.scales[g + i][0]);
@@ -216,6 +237,7 @@ class PanelRows {
 
   template <class Codes>
   HWY_INLINE void OneBlock(std::size_t block, std::size_t g, const Codes& codes) const {
+    if constexpr (kPerBlock == 1) Ahead<1, 1>(*this, block).template Ask<0>();
     if constexpr (kEncoding == Encoding::kQ8_0) {
       Unroll<2>([&](auto half) GEMMULE_LAMBDA {
         Words words;
@@ -240,20 +262,22 @@ class PanelRows {
       Load(block, [&](const B& b) GEMMULE_LAMBDA { return b.codes; }, words);
       Nibbles(words, g, codes);
     } else {
-      Unroll<2>([&](auto half) GEMMULE_LAMBDA { HalfOfSuperblock(block, g, half, codes); });
+      const Ahead<1, 8> ahead(*this, block);
+      Unroll<2>([&](auto half) GEMMULE_LAMBDA { HalfOfSuperblock(block, g, half, ahead, codes); });
     }
   }
 
   // Elements 16 kHalf ... 16 kHalf + 15 of a superblock's groups.
   template <std::size_t kHalf, class Codes>
   HWY_INLINE void HalfOfSuperblock(std::size_t block, std::size_t g, std::integral_constant<std::size_t, kHalf> half,
-                                   const Codes& codes) const {
+                                   const Ahead<1, 8>& ahead, const Codes& codes) const {
     constexpr std::size_t kAt = 16 * kHalf;
     Words high;
     if constexpr (kEncoding == Encoding::kQ5_K) {
       Load(block, [&](const B& b) GEMMULE_LAMBDA { return b.high_bits + kAt; }, high);
     }
     Unroll<4>([&](auto p) GEMMULE_LAMBDA {  // 32 bytes of low bits serve two groups
+      ahead.template Ask<4 * kHalf + p>();
       Words low;
       Load(
           block,
