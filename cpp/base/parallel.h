@@ -57,11 +57,17 @@ class Parallel {
   void ThrowIfStopped() const {
     if (stopped()) throw Stopped();
   }
-  // From now on `stop` is asked (empty: nobody is), and an earlier stop is forgotten.
-  void Reset(StopCheck stop) {
-    stop_ = std::move(stop);
-    stopped_.store(false, std::memory_order_relaxed);
-  }
+  // While it lives, its Parallel's work asks `stop` (empty: nobody). An earlier stop is forgotten.
+  class Asking {
+   public:
+    Asking(Parallel& parallel, const StopCheck& stop) : parallel_(parallel) { parallel.Reset(stop); }
+    ~Asking() { parallel_.Reset({}); }
+    Asking(const Asking&) = delete;
+    Asking& operator=(const Asking&) = delete;
+
+   private:
+    Parallel& parallel_;
+  };
   // From now on parallel regions are told to `profile`, which must outlive the calls to come; null: to nobody.
   void Watch(Profile* profile) { profile_ = profile; }
 
@@ -69,6 +75,10 @@ class Parallel {
   // Nanoseconds of work for which calling the other threads is worth it (docs/decisions/0005).
   static constexpr double kTeamCost = 5000.0;
 
+  void Reset(StopCheck stop) {
+    stop_ = std::move(stop);
+    stopped_.store(false, std::memory_order_relaxed);
+  }
   void Ask() {
     if (stop_ && stop_()) stopped_.store(true, std::memory_order_relaxed);
   }

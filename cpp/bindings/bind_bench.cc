@@ -140,11 +140,11 @@ py::tuple RunAttention(KernelBench& bench, const Bytes& cache, const std::string
        "positions: want at least T, and room for them in the cache");
   std::vector<const std::byte*> blocks;
   for (std::size_t i = 0; i < Dim(cache, 0); ++i) blocks.push_back(ByteView(cache).data() + i * Dim(cache, 1));
-  const KvView view{e, blocks, row_bytes, k_scale, v_scale};
-  const AttentionShape shape{positions - Dim(q, 0), Dim(q, 0), window, Dim(q, 1), kv_heads, Dim(q, 2)};
+  const AttentionSegment segment{{e, blocks, row_bytes, k_scale, v_scale}, positions - Dim(q, 0), Dim(q, 0)};
+  const AttentionShape shape{window, Dim(q, 1), kv_heads, Dim(q, 2)};
   Floats out = Copy(q);
   const auto in_place = MutableView(out);
-  const double seconds = WithoutLock([&] { return bench.Attention(view, shape, in_place); });
+  const double seconds = WithoutLock([&] { return bench.Attention(segment, shape, in_place); });
   return py::make_tuple(seconds, out);
 }
 

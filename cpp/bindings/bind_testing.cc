@@ -240,7 +240,8 @@ Floats RunAttend(const Floats& q, const Floats& k, const Floats& v, const std::s
   std::copy_n(q.data(), q.size(), out.mutable_data());
   Workers workers(1);
   Parallel parallel(workers);
-  AttentionRunner(parallel).Run(kv, {n - 1, 1, AttentionShape::kNoWindow, 1, 1, e}, out.mutable_data());
+  const AttentionSegment segment{kv, n - 1, 1};
+  AttentionRunner(parallel).Run({&segment, 1}, {AttentionShape::kNoWindow, 1, 1, e}, out.mutable_data());
   return out;
 }
 

@@ -87,13 +87,11 @@ std::vector<std::pair<std::string, float>> Calibration::Scales(const Parallel::S
   constexpr double kSearchCost = 1e7;  // ns a scale, roughly
   const std::vector<Pool> pools = Pools(checkpoint_->model, *counts_);
   std::vector<float> found(pools.size());
-  parallel_.Reset(stop);
+  const Parallel::Asking asking(parallel_, stop);
   parallel_.For(pools.size(), 1, kSearchCost, [&](std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) found[i] = ScaleOf(pools[i]);
   });
-  const bool stopped = parallel_.stopped();
-  parallel_.Reset({});
-  if (stopped) throw Stopped();
+  parallel_.ThrowIfStopped();
   std::vector<std::pair<std::string, float>> scales;
   for (std::size_t i = 0; i < pools.size(); ++i) {
     for (const auto& [name, part] : pools[i].parts) scales.emplace_back(name, found[i]);

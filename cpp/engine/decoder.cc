@@ -10,29 +10,36 @@
 namespace gemmule {
 
 Decoder::Decoder(std::shared_ptr<const Model> model, Observer* observer)
-    : model_(std::move(model)),
-      parallel_(*model_->workers),
-      cache_(*model_, Forward::kChunk),
-      forward_(*model_, cache_, parallel_, observer) {}
+    : model_(std::move(model)), cache_(*model_, Forward::kChunk), scratch_(*model_, observer) {}
 
-void Decoder::CheckIds(std::span<const std::int32_t> ids) const {
-  if (ids.empty()) throw ArgumentError("want at least 1 token id, got 0");
+void Decoder::CheckIds(std::span<const std::int32_t> ids, const std::string& whose) const {
+  if (ids.empty()) throw ArgumentError(whose + "want at least 1 token id, got 0");
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || static_cast<std::size_t>(ids[i]) >= model_->config.vocab_size) {
-      throw ArgumentError("token id " + std::to_string(ids[i]) + " at position " + std::to_string(i) +
+      throw ArgumentError(whose + "token id " + std::to_string(ids[i]) + " at position " + std::to_string(i) +
                               " is outside the vocabulary of " + std::to_string(model_->config.vocab_size),
                           "Encode the text with this checkpoint's own tokenizer.");
     }
   }
   if (ids.size() > model_->context - length_) {
-    throw ContextError(std::to_string(ids.size()) + " tokens do not fit: the context holds " +
+    throw ContextError(whose + std::to_string(ids.size()) + " tokens do not fit: the context holds " +
                            std::to_string(model_->context) + ", and " + std::to_string(length_) + " are in use",
                        "Shorten the text, or load the model with a larger context=.");
   }
 }
 
+void Decoder::Begin(Forward& forward, std::span<const std::int32_t> ids) {
+  const Segment next{&cache_, length_, ids.size()};
+  forward.Begin({&next, 1}, ids);
+}
+
 void Decoder::Prefill(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop) {
-  Pass pass(*this, ids, 1, stop);
+  Prefill(scratch_, ids, logits, stop);
+}
+
+void Decoder::Prefill(Scratch& scratch, std::span<const std::int32_t> ids, std::span<float> logits,
+                      const Parallel::StopCheck& stop) {
+  Pass pass(*this, scratch, ids, 1, stop);
   for (auto rows = pass.Next(); rows.count != 0; rows = pass.Next()) {
     std::copy_n(rows.logits, logits.size(), logits.data());
   }
@@ -61,14 +68,15 @@ void Decoder::Score(std::span<const std::int32_t> ids, std::size_t first, std::s
 }
 
 void Decoder::RunLayers(std::span<const std::int32_t> ids, const Parallel::StopCheck& stop) {
-  const Use use(*this, stop);
+  const Use use(*this);
+  const Parallel::Asking asking(scratch_.parallel, stop);
   CheckIds(ids);
   for (std::size_t begin = 0; begin < ids.size(); begin += Forward::kChunk) {
     const std::size_t count = std::min(Forward::kChunk, ids.size() - begin);
-    forward_.Begin(ids.subspan(begin, count), length_);
+    Begin(scratch_.forward, ids.subspan(begin, count));
     for (std::size_t i = 0; i < model_->config.layers.size(); ++i) {
-      forward_.Layer(i);
-      parallel_.ThrowIfStopped();
+      scratch_.forward.Layer(i);
+      scratch_.parallel.ThrowIfStopped();
     }
     length_ += count;
   }
@@ -76,31 +84,32 @@ void Decoder::RunLayers(std::span<const std::int32_t> ids, const Parallel::StopC
 
 void Decoder::LayerOutputs(std::span<const std::int32_t> ids, std::span<const float> inputs, std::span<float> outputs,
                            const Parallel::StopCheck& stop) {
-  const Use use(*this, stop);
+  const Use use(*this);
+  const Parallel::Asking asking(scratch_.parallel, stop);
   CheckIds(ids);
   const std::size_t d = model_->config.hidden_size;
   for (std::size_t begin = 0; begin < ids.size(); begin += Forward::kChunk) {
     const std::size_t count = std::min(Forward::kChunk, ids.size() - begin);
-    forward_.Begin(ids.subspan(begin, count), length_);
+    Begin(scratch_.forward, ids.subspan(begin, count));
     for (std::size_t i = 0; i < model_->config.layers.size(); ++i) {
       const std::size_t at = (i * ids.size() + begin) * d;
-      std::copy_n(inputs.data() + at, count * d, forward_.stream().data());
-      forward_.Layer(i);
-      parallel_.ThrowIfStopped();
-      std::copy_n(forward_.stream().data(), count * d, outputs.data() + at);
+      std::copy_n(inputs.data() + at, count * d, scratch_.forward.stream().data());
+      scratch_.forward.Layer(i);
+      scratch_.parallel.ThrowIfStopped();
+      std::copy_n(scratch_.forward.stream().data(), count * d, outputs.data() + at);
     }
     length_ += count;
   }
 }
 
 void Decoder::Watch(std::shared_ptr<Profile> profile) {
-  const Use use(*this, {});
+  const Use use(*this);
   profile_ = std::move(profile);
-  forward_.Watch(profile_.get());
+  scratch_.forward.Watch(profile_.get());
 }
 
 bool Decoder::Rewind(std::size_t length) {
-  const Use use(*this, {});
+  const Use use(*this);
   if (length > length_) {
     throw ArgumentError("cannot rewind to " + std::to_string(length) + " tokens: there are " + std::to_string(length_));
   }

@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 
-#include "base/buffer.h"
 #include "base/parallel.h"
-#include "model/forward.h"
+#include "engine/scratch.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
 
@@ -52,17 +52,21 @@ class Decoder {
   class Pass;  // engine/pass.h
 
  private:
+  friend class Batch;
   class Use;
 
-  void CheckIds(std::span<const std::int32_t> ids) const;
+  // `whose`: words before the message.
+  void CheckIds(std::span<const std::int32_t> ids, const std::string& whose = {}) const;
+  void Prefill(Scratch& scratch, std::span<const std::int32_t> ids, std::span<float> logits,
+               const Parallel::StopCheck& stop);
+  // Begins a chunk of its own with the next tokens.
+  void Begin(Forward& forward, std::span<const std::int32_t> ids);
 
   std::shared_ptr<const Model> model_;
   std::shared_ptr<Profile> profile_;
-  Parallel parallel_;
   KvCache cache_;
-  Forward forward_;
+  Scratch scratch_;
   std::size_t length_ = 0;
-  Buffer<float> logits_;  // (count, V), the rows of a pass
   std::atomic<bool> in_use_{false};
 };
 

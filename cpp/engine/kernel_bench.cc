@@ -59,8 +59,8 @@ double KernelBench::Linears(std::span<const Linear* const> modules, const float*
   });
 }
 
-double KernelBench::Attention(const KvView& kv, const AttentionShape& shape, std::span<float> q) {
-  return Seconds([&] { attention_.Run(kv, shape, q.data()); });
+double KernelBench::Attention(const AttentionSegment& segment, const AttentionShape& shape, std::span<float> q) {
+  return Seconds([&] { attention_.Run({&segment, 1}, shape, q.data()); });
 }
 
 double KernelBench::Rows(const std::string& kernel, std::span<float> x, std::size_t n) {

@@ -32,7 +32,7 @@ class KernelBench {
   double Linears(std::span<const Linear* const> modules, const float* x, std::size_t tokens, float* y);
 
   // q becomes the attention's result.
-  double Attention(const KvView& kv, const AttentionShape& shape, std::span<float> q);
+  double Attention(const AttentionSegment& segment, const AttentionShape& shape, std::span<float> q);
 
   // The kernel of this name on each row of x (rows, n), in place, on the calling thread: "rms_norm", "rope", "gelu_mul"
   // (by the row itself), "softcap" (30), "round_to_grid" and "quantize_static" (1/32; the latter gives rounded values

@@ -14,8 +14,8 @@ namespace gemmule {
 class Decoder::Use {
  public:
   // Throws ArgumentError where it is in use already.
-  Use(Decoder& decoder, const Parallel::StopCheck& stop);
-  ~Use();
+  explicit Use(Decoder& decoder);
+  ~Use() { decoder_.in_use_ = false; }
   Use(const Use&) = delete;
   Use& operator=(const Use&) = delete;
 
@@ -35,7 +35,11 @@ class Decoder::Pass {
   };
 
   // The last `wanted` of the T ids need logits, 1 <= wanted <= T. Throws as the calls of Decoder do, Next() as well.
-  Pass(Decoder& decoder, std::span<const std::int32_t> ids, std::size_t wanted, const Parallel::StopCheck& stop);
+  // `scratch` may be another's, which must outlive it: no other call may use that meanwhile.
+  Pass(Decoder& decoder, Scratch& scratch, std::span<const std::int32_t> ids, std::size_t wanted,
+       const Parallel::StopCheck& stop);
+  Pass(Decoder& decoder, std::span<const std::int32_t> ids, std::size_t wanted, const Parallel::StopCheck& stop)
+      : Pass(decoder, decoder.scratch_, ids, wanted, stop) {}
 
   // The next rows. A chunk counts as cached when what is behind it is asked for: ask until there are no more.
   Rows Next();
@@ -43,10 +47,10 @@ class Decoder::Pass {
   // body(i) for i < count, on the model's threads; `cost` of one, in nanoseconds. Throws Stopped.
   template <class Body>
   void For(std::size_t count, double cost, const Body& body) {
-    decoder_.parallel_.For(count, 1, cost, [&](std::size_t begin, std::size_t end) {
+    scratch_.parallel.For(count, 1, cost, [&](std::size_t begin, std::size_t end) {
       for (std::size_t i = begin; i < end; ++i) body(i);
     });
-    decoder_.parallel_.ThrowIfStopped();
+    scratch_.parallel.ThrowIfStopped();
   }
 
  private:
@@ -54,7 +58,9 @@ class Decoder::Pass {
   void RunLayers();
 
   Decoder& decoder_;
+  Scratch& scratch_;
   const Use use_;
+  const Parallel::Asking asking_;
   const std::span<const std::int32_t> ids_;
   const std::size_t first_wanted_;
   std::size_t begin_ = 0;  // the chunk: ids [begin, begin + count)

@@ -44,7 +44,7 @@ bool Source::Equal(std::size_t tensor, std::size_t other) const {
 
 EncodeCounts Source::Encode(std::size_t tensor, RowEncoder& encoder, const EncodeTarget& target, bool allow_nonfinite,
                             const Parallel::StopCheck& stop) {
-  parallel_.Reset(stop);
+  const Parallel::Asking asking(parallel_, stop);
   return EncodeTensor(tensors_.at(tensor), checkpoint_->files, encoder, parallel_, target, allow_nonfinite);
 }
 

@@ -9,10 +9,9 @@
 
 namespace gemmule {
 
-Forward::Forward(const Model& model, KvCache& cache, Parallel& parallel, Observer* observer)
+Forward::Forward(const Model& model, Parallel& parallel, Observer* observer)
     : model_(model),
       config_(model.config),
-      cache_(cache),
       parallel_(parallel),
       observer_(observer),
       linear_(model.products, parallel, observer),
@@ -43,11 +42,20 @@ void Forward::ForTokens(const Body& body) {
   });
 }
 
-void Forward::Begin(std::span<const std::int32_t> ids, std::size_t position) {
+void Forward::Begin(std::span<const Segment> segments, std::span<const std::int32_t> ids) {
   const std::size_t d = config_.hidden_size;
   if (profile_ != nullptr) profile_->Start();
   layer_ = config_.layers.size();
-  position_ = position;
+  segments_.assign(segments.begin(), segments.end());
+  positions_.clear();
+  caches_.clear();
+  for (const Segment& segment : segments) {
+    segment.cache->Reserve(segment.position + segment.tokens);
+    for (std::size_t i = 0; i < segment.tokens; ++i) {
+      positions_.push_back(segment.position + i);
+      caches_.push_back(segment.cache);
+    }
+  }
   skipped_ = 0;
   tokens_ = ids.size();
   x_.Reserve(tokens_ * d);
@@ -56,8 +64,7 @@ void Forward::Begin(std::span<const std::int32_t> ids, std::size_t position) {
   for (std::size_t t = 0; t < tokens_; ++t) {
     model_.weights.embed_tokens.Read(config_.EmbeddingRow(ids[t]), Token(t));
   }
-  for (RopeTable& rope : ropes_) rope.Fill(position, tokens_);
-  cache_.Reserve(position + tokens_);
+  for (RopeTable& rope : ropes_) rope.Fill(positions_);
   Done(Operation::kEmbedding);
   if (config_.HasPerLayerInput()) PerLayerInputs(ids);
 }
@@ -100,8 +107,15 @@ void Forward::Layer(std::size_t i) {
 }
 
 void Forward::KeepLast(std::size_t count) {
-  skipped_ += tokens_ - count;
+  std::size_t dropped = tokens_ - count;
+  skipped_ += dropped;
   tokens_ = count;
+  for (Segment& segment : segments_) {
+    const std::size_t from_it = std::min(dropped, segment.tokens);
+    segment.position += from_it;
+    segment.tokens -= from_it;
+    dropped -= from_it;
+  }
 }
 
 void Forward::NormInto(std::span<const float> weight) {
@@ -167,18 +181,20 @@ void Forward::Attention(std::size_t i) {
       const std::span<float> v(v_.data() + t * kv_width + g * e, e);
       if (config_.generation.norms_values) RmsNorm(v, {}, eps, v);
     }
-    cache_.Write(i, position_ + skipped_ + t, {k_.data() + t * kv_width, kv_width},
-                 {v_.data() + t * kv_width, kv_width});
+    caches_[skipped_ + t]->Write(i, positions_[skipped_ + t], {k_.data() + t * kv_width, kv_width},
+                                 {v_.data() + t * kv_width, kv_width});
   });
   if (observer_ && owns_keys) {
     observer_->OnKeysValues(i, {k_.data(), tokens_ * kv_width}, {v_.data(), tokens_ * kv_width});
   }
   Done(Operation::kRope);
 
-  attention_.Run(cache_.View(layer.kv_owner),
-                 {.position = position_ + skipped_,
-                  .tokens = tokens_,
-                  .window = layer.type == LayerType::kSliding ? config_.sliding_window : AttentionShape::kNoWindow,
+  attentions_.clear();
+  for (const Segment& segment : segments_) {
+    attentions_.push_back({segment.cache->View(layer.kv_owner), segment.position, segment.tokens});
+  }
+  attention_.Run(attentions_,
+                 {.window = layer.type == LayerType::kSliding ? config_.sliding_window : AttentionShape::kNoWindow,
                   .heads = heads,
                   .kv_heads = groups,
                   .head_dim = e},

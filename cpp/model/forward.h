@@ -1,4 +1,5 @@
-// The forward pass over one chunk of tokens: ids to hidden states to logits, one layer after another.
+// The forward pass over one chunk of tokens: ids to hidden states to logits, one layer after another. The tokens may be
+// of several sequences; all share one reading of the weights.
 #pragma once
 
 #include <cstddef>
@@ -20,27 +21,35 @@
 
 namespace gemmule {
 
-// Holds the scratch memory of a chunk. After a stop (Parallel::stopped) the calls return early and what they computed
-// is void.
+// Tokens of one sequence in a row.
+struct Segment {
+  KvCache* cache;
+  std::size_t position;  // of the first token
+  std::size_t tokens;
+};
+
+// Holds the scratch memory of a chunk, whose tokens are those of its segments end to end. The bits of a token's results
+// depend on no other sequence. After a stop (Parallel::stopped) the calls return early and what they computed is void.
 class Forward {
  public:
   static constexpr std::size_t kChunk = 64;  // tokens at most: unpacking a weight row serves all of them
 
   // All must outlive it. `observer` sees what goes through the layers; null: there is none.
-  Forward(const Model& model, KvCache& cache, Parallel& parallel, Observer* observer = nullptr);
+  Forward(const Model& model, Parallel& parallel, Observer* observer = nullptr);
 
   // Books the time of the calls to come on ProfilePlace(layer, operation) of `profile`, which must outlive them, and
   // have places for layers 0 ... L; null: nowhere.
   void Watch(Profile* profile);
 
-  // Begins a chunk of 1 <= T <= kChunk tokens at `position`: embeddings and per-layer inputs. ids are in [0, V).
-  void Begin(std::span<const std::int32_t> ids, std::size_t position);
+  // Begins a chunk of 1 <= T <= kChunk tokens: embeddings and per-layer inputs. ids (T,) are in [0, V). The caches are
+  // all different, made for chunks of kChunk, and must outlive the chunk.
+  void Begin(std::span<const Segment> segments, std::span<const std::int32_t> ids);
 
-  // Runs layer i on the stream; its keys and values go into the cache. Layers run in order.
+  // Runs layer i on the stream; its keys and values go into the caches. Layers run in order.
   void Layer(std::size_t i);
 
-  // Leaves only the last `count` tokens of the chunk in the stream. Only once the layers to come read no keys of the
-  // others' making: from Config::FirstSharedLayer() on, or after the last layer.
+  // Leaves only the last `count` tokens of the chunk in the stream, whichever segments they are of. Only once the
+  // layers to come read no keys of the others' making: from Config::FirstSharedLayer() on, or after the last layer.
   void KeepLast(std::size_t count);
 
   // Logits of tokens [first, first + count) of the stream, after the softcap: (count, V).
@@ -73,7 +82,6 @@ class Forward {
 
   const Model& model_;
   const Config& config_;
-  KvCache& cache_;
   Parallel& parallel_;
   Observer* observer_;
   LinearRunner linear_;
@@ -84,9 +92,12 @@ class Forward {
   Profile* profile_ = nullptr;
   std::size_t layer_ = 0;  // the one that runs; L: none
 
-  std::size_t position_ = 0;  // of the chunk's first token
-  std::size_t skipped_ = 0;   // tokens at the chunk's start that KeepLast dropped
-  std::size_t tokens_ = 0;    // T: tokens in the stream
+  std::vector<Segment> segments_;             // what is left of them
+  std::vector<std::size_t> positions_;        // of each of the chunk's tokens
+  std::vector<KvCache*> caches_;              // of each of the chunk's tokens
+  std::vector<AttentionSegment> attentions_;  // the segments as a layer's attention wants them
+  std::size_t skipped_ = 0;                   // tokens at the chunk's start that KeepLast dropped
+  std::size_t tokens_ = 0;                    // T: tokens in the stream
 
   Buffer<float> x_;               // (T, D) the residual stream
   Buffer<float> normed_;          // (T, D)

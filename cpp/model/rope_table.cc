@@ -14,13 +14,13 @@ RopeTable::RopeTable(const RopeParameters& parameters, std::size_t head_dim)
   }
 }
 
-void RopeTable::Fill(std::size_t first, std::size_t count) {
+void RopeTable::Fill(std::span<const std::size_t> positions) {
   const std::size_t half = inv_freq_.size();
-  cos_.Reserve(count * half);
-  sin_.Reserve(count * half);
-  for (std::size_t i = 0; i < count; ++i) {
+  cos_.Reserve(positions.size() * half);
+  sin_.Reserve(positions.size() * half);
+  for (std::size_t i = 0; i < positions.size(); ++i) {
     for (std::size_t j = 0; j < half; ++j) {
-      const double angle = static_cast<float>(first + i) * inv_freq_[j];
+      const double angle = static_cast<float>(positions[i]) * inv_freq_[j];
       cos_.data()[i * half + j] = static_cast<float>(std::cos(angle));
       sin_.data()[i * half + j] = static_cast<float>(std::sin(angle));
     }

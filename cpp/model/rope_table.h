@@ -1,4 +1,4 @@
-// Angles of the rotary position embedding for a run of positions.
+// Angles of the rotary position embedding for a chunk's positions.
 #pragma once
 
 #include <cstddef>
@@ -16,10 +16,10 @@ class RopeTable {
  public:
   RopeTable(const RopeParameters& parameters, std::size_t head_dim);
 
-  // Angles for positions [first, first + count). Computed in float32 as the reference does, then cos and sin in double.
-  void Fill(std::size_t first, std::size_t count);
+  // Angles for these positions. Computed in float32 as the reference does, then cos and sin in double.
+  void Fill(std::span<const std::size_t> positions);
 
-  // Of the i-th position of the run, (E / 2,).
+  // Of the i-th of the positions, (E / 2,).
   std::span<const float> Cos(std::size_t i) const { return {cos_.data() + i * inv_freq_.size(), inv_freq_.size()}; }
   std::span<const float> Sin(std::size_t i) const { return {sin_.data() + i * inv_freq_.size(), inv_freq_.size()}; }
 
@@ -30,7 +30,7 @@ class RopeTable {
  private:
   RopeParameters parameters_;
   std::vector<float> inv_freq_;  // (E / 2,)
-  Buffer<float> cos_;            // (count, E / 2)
+  Buffer<float> cos_;            // (positions, E / 2)
   Buffer<float> sin_;
 };
 
