@@ -27,6 +27,7 @@ void BindErrors(py::module_& module);
 void BindFiles(py::module_& module);
 void BindModel(py::module_& module);
 void BindDecoder(py::module_& module);
+void BindBatch(py::module_& module);
 void BindSampler(py::module_& module);
 void BindSource(py::module_& module);
 void BindCalibration(py::module_& module);
@@ -36,6 +37,9 @@ void BindBench(py::module_& module);
 
 // The ids of a (T,) array. Throws ArgumentError for another shape.
 std::span<const std::int32_t> Ids(const Tokens& tokens);
+
+// The logits of a (V,) array, V >= 1. Throws ArgumentError for another shape.
+std::span<const float> LogitRow(const Floats& logits);
 
 // By the name that encoding.h gives it. Throws ArgumentError for another name.
 Encoding EncodingNamed(const std::string& name);

@@ -1,3 +1,5 @@
+#include <memory>
+
 #include "base/error.h"
 #include "bindings/bind.h"
 #include "engine/sampler.h"
@@ -6,31 +8,32 @@
 namespace gemmule {
 namespace {
 
-std::span<const float> Row(const Floats& logits) {
-  if (logits.ndim() != 1 || logits.size() == 0) throw ArgumentError("logits: want shape (V,), V >= 1");
-  return {logits.data(), static_cast<std::size_t>(logits.size())};
-}
-
 double LogProbability(const Floats& logits, std::int32_t token) {
-  const auto row = Row(logits);
+  const auto row = LogitRow(logits);
   if (token < 0 || static_cast<std::size_t>(token) >= row.size()) throw ArgumentError("token id out of range");
   return row[static_cast<std::size_t>(token)] - LogSumExp(row);
 }
 
 }  // namespace
 
+std::span<const float> LogitRow(const Floats& logits) {
+  if (logits.ndim() != 1 || logits.size() == 0) throw ArgumentError("logits: want shape (V,), V >= 1");
+  return {logits.data(), static_cast<std::size_t>(logits.size())};
+}
+
 void BindSampler(py::module_& module) {
-  py::class_<Sampler>(module, "Sampler")
+  py::class_<Sampler, std::shared_ptr<Sampler>>(module, "Sampler")
       .def(py::init([](double temperature, std::size_t top_k, double top_p, double min_p, double repetition_penalty,
                        std::uint64_t seed) {
-             return Sampler({temperature, top_k, top_p, min_p, repetition_penalty, seed});
+             return std::make_shared<Sampler>(
+                 SamplerOptions{temperature, top_k, top_p, min_p, repetition_penalty, seed});
            }),
            py::kw_only(), py::arg("temperature"), py::arg("top_k"), py::arg("top_p"), py::arg("min_p"),
            py::arg("repetition_penalty"), py::arg("seed"))
       .def(
           "sample",
           [](Sampler& sampler, const Floats& logits, const Tokens& history) {
-            return sampler.Sample(Row(logits), Ids(history));
+            return sampler.Sample(LogitRow(logits), Ids(history));
           },
           py::arg("logits").noconvert(), py::arg("history").noconvert());
   module.def("log_probability", &LogProbability, py::arg("logits").noconvert(), py::arg("token"));

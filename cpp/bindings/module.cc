@@ -23,6 +23,7 @@ PYBIND11_MODULE(_core, module) {
   BindFiles(module);
   BindModel(module);
   BindDecoder(module);
+  BindBatch(module);
   BindSampler(module);
   BindSource(module);
   BindCalibration(module);

@@ -1,5 +1,6 @@
 """The compiled half of gemmule. Private: the public names are in `gemmule`."""
 
+from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
@@ -184,6 +185,28 @@ class Decoder:
     def rewind(self, length: int) -> bool:
         """Forgets all but the first `length` tokens. False, and nothing changed, where a sliding layer has already
         overwritten keys that position `length` still needs."""
+
+@final
+class Batch:
+    """One step of several sequences: every weight that is read serves them all. Not for two threads at once.
+
+    What is computed for a sequence has the bits that its decoder gives alone. Calls release the GIL and ask for signals
+    as those of `Decoder` do."""
+
+    def __init__(self, model: Model) -> None: ...
+    def prefill(self, decoder: Decoder, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """`Decoder.prefill` in the batch's scratch memory: the decoder then needs none of its own."""
+    def step(self, decoders: Sequence[Decoder], ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Appends ids[i] to decoders[i]: n decoders of this model, all different, 1 <= n <= CHUNK_TOKENS. Returns logits
+        (n, V) behind them, after the softcap. All or none: after an error or an interrupt no decoder has advanced."""
+    def sample(
+        self,
+        samplers: Sequence[Sampler],
+        logits: Sequence[NDArray[np.float32]],
+        histories: Sequence[NDArray[np.int32]],
+    ) -> list[int]:
+        """What samplers[i] picks from logits[i] (V,) and histories[i] (N,), on the model's threads; the samplers are all
+        different."""
 
 @final
 class Sampler:
