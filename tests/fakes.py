@@ -27,6 +27,7 @@ class FakeCore:
     info: dict[str, Any] = field(default_factory=dict)
     can_rewind: bool = True
     prefilled: list[list[int]] = field(default_factory=list)  # what every call of every decoder was given
+    steps: list[int] = field(default_factory=list)  # sequences of every step of every batch
     fail_at: int | None = None  # a sequence's length at which prefill raises KeyboardInterrupt
 
 
@@ -72,8 +73,29 @@ class FakeDecoder:
         return row
 
 
+class FakeBatch:
+    """Stands for `_core.Batch`, and notes how many sequences every step had."""
+
+    def __init__(self, core: FakeCore) -> None:
+        self.core = core
+
+    def prefill(self, decoder: FakeDecoder, ids: np.ndarray) -> np.ndarray:
+        return decoder.prefill(ids)
+
+    def step(self, decoders: list[FakeDecoder], ids: np.ndarray) -> np.ndarray:
+        assert ids.dtype == np.int32
+        self.core.steps.append(len(decoders))
+        return np.stack([each.prefill(ids[place : place + 1]) for place, each in enumerate(decoders)])
+
+    def sample(self, samplers: list[Any], logits: list[np.ndarray], histories: list[np.ndarray]) -> list[int]:
+        return [each.sample(*row) for each, *row in zip(samplers, logits, histories, strict=True)]
+
+
 class FakeModel(Model):
     """A real `Model` on a fake engine."""
+
+    def _new_batch(self) -> Any:
+        return FakeBatch(self._core)  # type: ignore[arg-type]
 
     def _new_decoder(self) -> Any:
         return FakeDecoder(self._core)  # type: ignore[arg-type]

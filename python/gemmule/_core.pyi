@@ -197,16 +197,17 @@ class Batch:
     def prefill(self, decoder: Decoder, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """`Decoder.prefill` in the batch's scratch memory: the decoder then needs none of its own."""
     def step(self, decoders: Sequence[Decoder], ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Appends ids[i] to decoders[i]: n decoders of this model, all different, 1 <= n <= CHUNK_TOKENS. Returns logits
-        (n, V) behind them, after the softcap. All or none: after an error or an interrupt no decoder has advanced."""
+        """Appends ids[i] to decoders[i]: n decoders of this model, all different, 1 <= n <= CHUNK_TOKENS. Returns
+        logits (n, V) behind them, after the softcap. All or none: after an error or an interrupt no decoder has
+        advanced."""
     def sample(
         self,
         samplers: Sequence[Sampler],
         logits: Sequence[NDArray[np.float32]],
         histories: Sequence[NDArray[np.int32]],
     ) -> list[int]:
-        """What samplers[i] picks from logits[i] (V,) and histories[i] (N,), on the model's threads; the samplers are all
-        different."""
+        """What samplers[i] picks from logits[i] (V,) and histories[i] (N,), on the model's threads; the samplers are
+        all different."""
 
 @final
 class Sampler:

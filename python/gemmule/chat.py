@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from . import _core
 from .checkpoint import GenerationConfig
 from .errors import ArgumentError
-from .generate import Generation, Piece, Result, check_length
+from .generate import Generation, Piece, Result, check_length, pieces
 from .rewinding import rewound
 from .sampling import GenerationOptions, Sampling
 from .tokenizer import Tokenizer
@@ -80,7 +80,7 @@ class Chat:
 
     def _pieces(self, question: dict[str, Any], run: Generation, sampling: Sampling) -> Generator[Piece, None, None]:
         tokens: list[int] = []
-        for piece in run.pieces():
+        for piece in pieces(run):
             tokens.append(piece.token)
             if piece.finish_reason is not None:  # before the piece is given: nobody has to ask for another one
                 self._messages += [question, {"role": "assistant", "content": self._spoken(tokens, sampling)}]

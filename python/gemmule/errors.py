@@ -38,6 +38,12 @@ class GemmuleError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n{self.remedy}" if self.remedy else self.message
 
+    def within(self, place: str) -> GemmuleError:
+        """The same error, with words in front that say where."""
+        self.message = f"{place}: {self.message}"
+        self.args = (self.message,)
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
         # The default calls cls(*args) and keeps no keyword. OSError's own form of it loses them all.
         return type(self), (self.message,), dict(self.__dict__)

@@ -1,9 +1,9 @@
-"""From a prompt's ids to new tokens: the loop, and what it gives back."""
+"""From a prompt's ids to new tokens: one sequence, the loop for it, and what it gives back."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,9 @@ class Usage:
         cached_tokens: tokens of the prompt that were still in a chat's cache, so that they were not computed again.
         prefill_seconds: time to read the rest of the prompt.
         decode_seconds: time in the model and the sampler after that; what a caller does between pieces is not in it.
+
+    Sequences that are generated together share the time of their steps: each one's decode_seconds are those of all
+    steps that it was in, so that their sum is longer than it took. Their prompts are read one after the other.
     """
 
     prompt_tokens: int
@@ -89,10 +92,13 @@ class Result:
 
 
 class Generation:
-    """One run of the loop on one decoder. `pieces` does the work, as far as it is asked to; `result` sums up.
+    """One sequence on its way: it says what the model is to read next, and what the token chosen from the answer means.
 
     Attributes:
-        ids: (N,) int32, the prompt and the new tokens so far; the decoder has seen the first `decoder.length` of them.
+        decoder: has seen the first `decoder.length` of `ids`.
+        sampler: of this sequence alone.
+        finish_reason: None until the last piece is there.
+        prefill_seconds, decode_seconds: for `Usage`; kept by whoever runs it.
     """
 
     def __init__(
@@ -106,80 +112,100 @@ class Generation:
     ) -> None:
         """prompt (T,): its first `decoder.length` ids are in the decoder's cache already, and not all of them."""
         check_length(len(prompt), context)
-        self._decoder = decoder
+        self.decoder = decoder
+        self.sampler = sampling.sampler()
+        self.finish_reason: str | None = None
+        self.prefill_seconds = self.decode_seconds = 0.0
         self._sampling = sampling
         self._context = context
         self._text = TextStream(tokenizer, sampling.stop)
         self._buffer = prompt.copy()
         self._prompt_tokens = self._length = len(prompt)
         self._cached_tokens = decoder.length
-        self._prefill_seconds = self._decode_seconds = 0.0
         self._pieces: list[Piece] = []
 
     @property
     def ids(self) -> NDArray[np.int32]:
+        """(N,), the prompt and the new tokens so far."""
         return self._buffer[: self._length]
 
-    def pieces(self) -> Iterator[Piece]:
-        """Exactly one piece a token."""
-        sampler = self._sampling.sampler()
-        begin = time.perf_counter()
-        logits = self._decoder.prefill(self.ids[self._cached_tokens :])
-        self._prefill_seconds = time.perf_counter() - begin
-        while True:
-            begin = time.perf_counter()
-            token, logprob = self._choose(sampler, logits)
-            self._decode_seconds += time.perf_counter() - begin
-            piece = self._piece(token, logprob)
-            self._pieces.append(piece)
-            yield piece
-            if piece.finish_reason is not None:
-                return
-            begin = time.perf_counter()
-            logits = self._decoder.prefill(self.ids[-1:])
-            self._decode_seconds += time.perf_counter() - begin
+    @property
+    def unread(self) -> NDArray[np.int32]:
+        """What the decoder reads next: of the prompt what it has not seen, then the last token."""
+        return self.ids[self.decoder.length :]
+
+    def allowed(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the sampler may choose from: logits (V,) without the suppressed tokens."""
+        if not self._sampling.suppressed_tokens:
+            return logits
+        allowed = logits.copy()
+        allowed[[id for id in self._sampling.suppressed_tokens if id < len(logits)]] = -np.inf
+        return allowed
+
+    def append(self, token: int, logits: NDArray[np.float32]) -> Piece:
+        """Takes the token that was chosen from logits (V,), those behind all `ids`, and says what it means."""
+        logprob = _core.log_probability(logits, token) if self._sampling.logprobs else None
+        self._append(token)
+        text = self._text.push(token)
+        ended = token in self._sampling.end_tokens
+        new = self._length - self._prompt_tokens
+        full = new == self._sampling.max_tokens or self.decoder.length >= self._context
+        if ended or full:
+            text += self._text.finish()
+        if ended or self._text.stopped:
+            self.finish_reason = "stop"
+        elif full:
+            self.finish_reason = "length"
+        self._pieces.append(Piece(text, token, logprob, self.finish_reason))
+        return self._pieces[-1]
 
     def result(self) -> Result:
-        """What `pieces` gave; it must have come to its end."""
+        """What the pieces say together, once the last one is there."""
         pieces = self._pieces
-        usage = Usage(
-            self._prompt_tokens, len(pieces), self._cached_tokens, self._prefill_seconds, self._decode_seconds
-        )
+        usage = Usage(self._prompt_tokens, len(pieces), self._cached_tokens, self.prefill_seconds, self.decode_seconds)
         logprobs = [piece.logprob for piece in pieces if piece.logprob is not None]
         return Result(
             text="".join(piece.text for piece in pieces),
             tokens=[piece.token for piece in pieces],
             logprobs=logprobs if self._sampling.logprobs else None,
-            finish_reason=pieces[-1].finish_reason or "length",
+            finish_reason=self.finish_reason or "length",
             usage=usage,
         )
-
-    def _choose(self, sampler: _core.Sampler, logits: NDArray[np.float32]) -> tuple[int, float | None]:
-        allowed = logits
-        if self._sampling.suppressed_tokens:
-            allowed = logits.copy()
-            allowed[[id for id in self._sampling.suppressed_tokens if id < len(logits)]] = -np.inf
-        token = sampler.sample(allowed, self.ids)
-        return token, _core.log_probability(logits, token) if self._sampling.logprobs else None
-
-    def _piece(self, token: int, logprob: float | None) -> Piece:
-        """Appends the token and says what it means."""
-        self._append(token)
-        text = self._text.push(token)
-        ended = token in self._sampling.end_tokens
-        new = self._length - self._prompt_tokens
-        full = new == self._sampling.max_tokens or self._decoder.length >= self._context
-        if ended or full:
-            text += self._text.finish()
-        if ended or self._text.stopped:
-            return Piece(text, token, logprob, "stop")
-        return Piece(text, token, logprob, "length" if full else None)
 
     def _append(self, token: int) -> None:
         if self._length == len(self._buffer):  # doubling keeps the cost of a token constant
             self._buffer = np.concatenate([self._buffer, np.zeros_like(self._buffer)])
         self._buffer[self._length] = token
         self._length += 1
+
+
+def first_piece(run: Generation, prefill: Callable[[NDArray[np.int32]], NDArray[np.float32]]) -> Piece:
+    """Reads the prompt, with a call that returns the logits (V,) behind what it appends to the decoder."""
+    begin = time.perf_counter()
+    logits = prefill(run.unread)
+    run.prefill_seconds = time.perf_counter() - begin
+    begin = time.perf_counter()
+    token = run.sampler.sample(run.allowed(logits), run.ids)
+    run.decode_seconds = time.perf_counter() - begin
+    return run.append(token, logits)
+
+
+def pieces(run: Generation) -> Iterator[Piece]:
+    """One sequence by itself: does the work as far as it is asked to. Exactly one piece a token."""
+    yield first_piece(run, run.decoder.prefill)
+    while run.finish_reason is None:
+        begin = time.perf_counter()
+        logits = run.decoder.prefill(run.unread)
+        token = run.sampler.sample(run.allowed(logits), run.ids)
+        run.decode_seconds += time.perf_counter() - begin
+        yield run.append(token, logits)
+
+
+def finished(run: Generation) -> Result:
+    """One sequence by itself, to its end."""
+    for _ in pieces(run):
+        pass
+    return run.result()
 
 
 def check_length(tokens: int, context: int) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from .errors import ArgumentError, ContextError, UnsupportedError
-from .generate import Generation
+from .generate import Generation, finished
 from .model import load
 from .progress import Progress
 from .rewinding import rewound
@@ -196,9 +196,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm_eval has no types
         ids = self._fitted(context, room)
         run = Generation(self._reading(ids), ids, sampling, context=self.max_length, tokenizer=self.tokenizer)
         self._seen = ids
-        for _ in run.pieces():
-            pass
-        return run.result().text
+        return finished(run).text
 
     def _fitted(self, ids: list[int], room: int) -> NDArray[np.int32]:
         """ids, or the last `room` of them with BOS for the first."""

@@ -6,25 +6,30 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core, arguments, checkpoint, estimation, hub
 from .arguments import TokenIds
+from .batch import finished_together
 from .chat import Chat
 from .checkpoint import GenerationConfig
-from .errors import ArgumentError, UnsupportedError
-from .generate import Generation, Piece, Result, check_length
+from .errors import ArgumentError, GemmuleError, UnsupportedError
+from .generate import Generation, Piece, Result, check_length, finished, pieces
 from .messages import Message, check, refuse_media
 from .sampling import GenerationOptions, Sampling
 from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs, Unpack
 
 ACTIVATIONS = ("auto", "float32", "int8")
 KV = ("auto", "float32", "bf16", "static")
 
 Prompt = str | TokenIds | Sequence[Message]
+Prompts = list[str] | tuple[str, ...] | Sequence[TokenIds] | Sequence[Sequence[Message]]
 
 
 def load(
@@ -142,9 +147,13 @@ class Model:
         check_length(len(prompt), self.context)
         return self._new_decoder().logits(prompt)
 
+    @overload
+    def generate(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> Result: ...
+    @overload
+    def generate(self, prompt: Prompts, **options: Unpack[GenerationOptions]) -> list[Result]: ...
     def generate(
         self,
-        prompt: Prompt,
+        prompt: Prompt | Prompts,
         *,
         max_tokens: int | None = 512,
         temperature: float | None = None,
@@ -156,19 +165,21 @@ class Model:
         stop: str | Sequence[str] | None = None,
         ignore_eos: bool = False,
         logprobs: bool = False,
-    ) -> Result:
-        """Continues a prompt.
+    ) -> Result | list[Result]:
+        """Continues a prompt, or several together, which takes far less time than one after the other.
 
         Args:
             prompt: raw text (BOS is put in front; no chat template is applied), or token ids as they are, or a list
-                of messages (the chat template is applied once).
+                of messages (the chat template is applied once). A list that begins with a text, or with a list or array
+                of its own, is a list of prompts: its results come in a list of the same order.
             max_tokens: at most so many new tokens, at least 1; None: until an end token or a full context.
             temperature: 0 is plain argmax: lowest id on ties, other settings ignored.
             top_k: only the k likeliest tokens; 0 is off.
             top_p: only the likeliest tokens that reach this probability together, in (0, 1]; 1 is off.
             min_p: only tokens at least this likely, relative to the likeliest, in [0, 1]; 0 is off.
             repetition_penalty: over 0; 1 is off.
-            seed: in [0, 2**64); the same seed gives the same text, whatever the number of threads. None: a fresh one.
+            seed: in [0, 2**64); the same seed gives the same text, whatever the number of threads. None: a fresh one,
+                for each prompt.
             stop: a string or several; the text ends before the first that appears.
             ignore_eos: go on behind end tokens.
             logprobs: also give ln p of each token (nats), under the model's own distribution.
@@ -176,29 +187,31 @@ class Model:
         Settings of sampling that are None are the checkpoint's own; where it has none, nothing is cut off and the
         temperature is 1. "do_sample": false there is temperature 0.
 
+        Of several prompts each gets exactly what it would get alone with these settings: equal prompts with one seed
+        give equal texts. All are checked before the first is read. 64 are under way at a time, each with a key/value
+        cache of its own that grows with its text (`estimate` says by how much); where memory is short, give fewer.
+
         Raises:
             ContextError: the prompt is longer than the context.
             ArgumentError: an empty prompt, an id outside of [0, V), a setting out of its range.
             UnsupportedError: text for a checkpoint without tokenizer, messages for one without chat template.
+            Of several prompts the error names which, counted from 0.
         """
-        run = self._generation(
-            prompt,
-            {
-                "max_tokens": max_tokens,
-                "temperature": temperature,
-                "top_k": top_k,
-                "top_p": top_p,
-                "min_p": min_p,
-                "repetition_penalty": repetition_penalty,
-                "seed": seed,
-                "stop": stop,
-                "ignore_eos": ignore_eos,
-                "logprobs": logprobs,
-            },
-        )
-        for _ in run.pieces():
-            pass
-        return run.result()
+        options: GenerationOptions = {
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "min_p": min_p,
+            "repetition_penalty": repetition_penalty,
+            "seed": seed,
+            "stop": stop,
+            "ignore_eos": ignore_eos,
+            "logprobs": logprobs,
+        }
+        if _are_several(prompt):
+            return self._generate_together(prompt, options)
+        return finished(self._generation(prompt, options))
 
     def stream(
         self,
@@ -219,7 +232,12 @@ class Model:
 
         Arguments and errors are those of `generate`; wrong arguments are refused at once, not in the loop.
         """
-        return self._generation(
+        if _are_several(prompt):
+            raise ArgumentError(
+                "a stream continues one prompt, and this is a list of them",
+                remedy="Stream them one by one, or give the list to generate.",
+            )
+        run = self._generation(
             prompt,
             {
                 "max_tokens": max_tokens,
@@ -233,7 +251,8 @@ class Model:
                 "ignore_eos": ignore_eos,
                 "logprobs": logprobs,
             },
-        ).pieces()
+        )
+        return pieces(run)
 
     def chat(self, system: str | None = None) -> Chat:
         """A new conversation, by the checkpoint's chat template. Raises UnsupportedError where it has none.
@@ -246,6 +265,10 @@ class Model:
     def _new_decoder(self) -> _core.Decoder:
         """A new, empty sequence of the engine."""
         return _core.Decoder(self._core)
+
+    def _new_batch(self) -> _core.Batch:
+        """What steps several sequences together."""
+        return _core.Batch(self._core)
 
     def _need_tokenizer(self) -> Tokenizer:
         """The tokenizer. Raises UnsupportedError where there is none."""
@@ -270,6 +293,22 @@ class Model:
         ids = self._encode(prompt)
         return Generation(self._new_decoder(), ids, sampling, context=self.context, tokenizer=self.tokenizer)
 
+    def _generate_together(self, prompts: Prompts, options: GenerationOptions) -> list[Result]:
+        samplings = [self._sampling(options) for _ in prompts]  # each with a seed of its own, where none is given
+        encoded: list[NDArray[np.int32]] = []
+        for place, prompt in enumerate(prompts):
+            try:
+                ids = self._encode(prompt)
+                check_length(len(ids), self.context)
+            except GemmuleError as error:
+                raise error.within(f"prompt {place}") from None
+            encoded.append(ids)
+        runs = (
+            Generation(self._new_decoder(), ids, sampling, context=self.context, tokenizer=self.tokenizer)
+            for ids, sampling in zip(encoded, samplings, strict=True)
+        )
+        return finished_together(runs, self._new_batch())
+
     def _encode(self, prompt: Prompt) -> NDArray[np.int32]:
         if isinstance(prompt, str):
             if not prompt:
@@ -288,3 +327,11 @@ class Model:
             f"Model({str(self._folder)!r}, vocab_size={self.vocab_size}, context={self.context}, "
             f"threads={self.threads}, activations={self._core.activations!r}, kv={self._core.kv!r})"
         )
+
+
+def _are_several(prompt: Prompt | Prompts) -> TypeIs[Prompts]:
+    """Whether this is a list of prompts, not ids or messages of one: its first element says so."""
+    if isinstance(prompt, (str, bytes)) or not isinstance(prompt, Sequence) or not prompt:
+        return False
+    first: object = prompt[0]
+    return isinstance(first, (str, Sequence)) or (isinstance(first, np.ndarray) and first.ndim > 0)
