@@ -26,6 +26,7 @@ class Sizes:
     experts_shape: str
     prompt: int = 512
     decoded: int = 32
+    sequences: int = 8  # that are decoded together
     short_prompt: int = 32  # before the decoded ones, and of the first token
     long_context: int = 32768
     long_decoded: int = 8

@@ -213,6 +213,26 @@ def avx2(setup: Setup) -> Measured:
     return speeds(turns, weight_bytes_per_token=setup.checkpoint.weight_bytes_per_token)
 
 
+def batch(setup: Setup) -> Measured:
+    return together(setup, {})
+
+
+def batch_avx2(setup: Setup) -> Measured:
+    return together(setup, {"GEMMULE_TARGET": "AVX2"})
+
+
+def together(setup: Setup, environment: dict[str, str]) -> Measured:
+    """Tokens/s of several sequences in all, beside those of one."""
+    many = setup.gemmule(setup.text_files, environment=environment, sequences=setup.sizes.sequences)
+    one = setup.gemmule(setup.text_files, environment=environment)
+    decode = decoding(setup)
+
+    def turn(engine: EngineProcess) -> float:
+        return decode(engine) * engine.side.load.get("sequences", 1)
+
+    return speeds(side_by_side.measure((many, one), turn, setup.repeat))
+
+
 def text_work(setup: Setup) -> Measured:
     """What a turn of a chat takes outside of the model, for each new token, in steps of decoding: template, tokenizing,
     sampling as Gemma asks for it, detokenizing, and the loop around them."""
@@ -269,6 +289,8 @@ FIGURES = {
     "memory": Figure("resident peak, mobile", "", memory, at_most(1000, "MB"), at_most(920, "MB")),
     "threads": Figure("decode, all threads", "one thread", one_thread_to_four, ratio_or_bandwidth(2.5, 0.85)),
     "avx2": Figure("decode, mobile, AVX2", "the best target", avx2, ratio(0.9), ratio(0.98)),
+    "batch": Figure("decode, 8 sequences, mobile", "one sequence", batch, ratio(4.0)),
+    "batch-avx2": Figure("decode, 8 sequences, AVX2", "one sequence, AVX2", batch_avx2, ratio(2.0)),
     "decode-a4b": Figure(
         "decode, 26B-A4B Q4_0", "llama.cpp, same file", decode_a4b, ratio(1.3), ratio(1.8), is_long=True
     ),

@@ -34,7 +34,7 @@ class EngineProcess:
     """An engine in a process of its own, on the cores of this one."""
 
     def __init__(self, side: Side) -> None:
-        self._side = side
+        self.side = side
         self._process = subprocess.Popen(
             [sys.executable, str(WORKER), f"{side.engine}_engine"],
             stdin=subprocess.PIPE,
@@ -52,7 +52,7 @@ class EngineProcess:
         assert self._process.stdin is not None
         self._process.stdin.close()  # the worker's loop ends
         if self._process.wait() != 0 and kind is None:
-            sys.exit(f"the process of {self._side.engine} ended with status {self._process.returncode}")
+            sys.exit(f"the process of {self.side.engine} ended with status {self._process.returncode}")
 
     def call(self, name: str, **arguments: Any) -> dict[str, Any]:
         """What the engine's method returns."""
@@ -61,12 +61,12 @@ class EngineProcess:
         print(json.dumps({"call": name, **arguments}), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
-            sys.exit(f"the process of {self._side.engine} ended in {name}, with status {self._process.wait()}")
+            sys.exit(f"the process of {self.side.engine} ended in {name}, with status {self._process.wait()}")
         result: dict[str, Any] = json.loads(answer)
         return result
 
     def load(self) -> dict[str, Any]:
-        return self.call("load", **self._side.load)
+        return self.call("load", **self.side.load)
 
     def cpu_seconds(self) -> float:
         """What all its threads have computed so far."""

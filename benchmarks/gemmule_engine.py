@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from gemmule.memory import own_bytes
 
 
 class Engine:
-    def load(self, path: str, threads: int, context: int, **settings: Any) -> dict[str, Any]:
-        """settings: more arguments of gemmule.load. Returns what was loaded."""
+    def load(self, path: str, threads: int, context: int, sequences: int = 1, **settings: Any) -> dict[str, Any]:
+        """sequences: how many are read and decoded together. settings: more arguments of gemmule.load. Returns what was
+        loaded."""
+        self.sequences = sequences
         self.model = gemmule.load(path, threads=threads, context=context, **settings)
         return {
             "version": gemmule.__version__,
@@ -24,22 +27,27 @@ class Engine:
             "threads": self.model.threads,
             "activations": self.model.info["activations"],
             "kv": self.model.info["kv"],
+            "sequences": sequences,
         }
 
     def prefill(self, tokens: list[int]) -> dict[str, Any]:
-        """Reads a new sequence in one call."""
-        self.decoder = _core.Decoder(self.model._core)
-        return self._timed([tokens])
+        """Reads a new sequence in one call, or one after the other."""
+        self.batch = _core.Batch(self.model._core)
+        self.decoders = [_core.Decoder(self.model._core) for _ in range(self.sequences)]
+        calls = [partial(decoder.prefill, np.array(tokens, np.int32)) for decoder in self.decoders]
+        return self._timed(calls)
 
     def decode(self, tokens: list[int]) -> dict[str, Any]:
-        """Appends tokens one by one, with logits behind each."""
-        return self._timed([[token] for token in tokens])
+        """Appends tokens one by one, with logits behind each; to several sequences in different orders."""
+        each = np.stack([np.roll(np.array(tokens, np.int32), place) for place in range(self.sequences)], axis=1)
+        if self.sequences == 1:
+            return self._timed([partial(self.decoders[0].prefill, ids) for ids in each])
+        return self._timed([partial(self.batch.step, self.decoders, ids) for ids in each])
 
-    def _timed(self, calls: Sequence[list[int]]) -> dict[str, Any]:
-        inputs = [np.array(each, np.int32) for each in calls]
+    def _timed(self, calls: Sequence[Callable[[], NDArray[np.float32]]]) -> dict[str, Any]:
         begin = time.perf_counter()
-        for each in inputs:
-            self.last: NDArray[np.float32] = self.decoder.prefill(each)
+        for call in calls:
+            self.last = call()
         seconds = time.perf_counter() - begin
         return {"seconds": seconds, "finite": bool(np.isfinite(self.last).all())}
 

@@ -237,6 +237,17 @@ def test_compare(tmp_path):
     assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.gguf")} == written
 
 
+def test_several_sequences_beside_one(tmp_path):
+    report = tmp_path / "report.json"
+    command = [sys.executable, str(FOLDER / "compare.py"), "--small", "--repeat", "2", "--threads", "1"]
+    command += ["--folder", str(tmp_path), "--json", str(report), "--figures", "batch"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(report.read_text())["results"]["batch"]
+    assert [side["sequences"] for side in measured["loaded"]] == [8, 1]
+    assert measured["ratio"]["min"] > 1  # eight tokens in less than the time of eight steps
+
+
 def test_gguf_files_have_the_published_sizes(benchmarks):
     import gguf_checkpoint
 
