@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -49,7 +50,12 @@ def assert_each_as_alone(model, prompts, **options):
 
 
 @pytest.mark.parametrize(
-    "options", [{"temperature": 0}, {"temperature": 1.0, "seed": 3, "top_k": 0}, {"temperature": 1.5, "seed": 4}]
+    "options",
+    [
+        {"temperature": 0},
+        {"temperature": 1.0, "seed": 3, "top_k": 0, "repetition_penalty": 1.3},
+        {"temperature": 1.5, "seed": 4},
+    ],
 )
 def test_each_gets_what_it_gets_alone(model, options):
     results = assert_each_as_alone(model, PROMPTS, max_tokens=24, ignore_eos=True, logprobs=True, **options)
@@ -142,12 +148,19 @@ def test_the_next_comes_when_one_is_done(tmp_path):
     assert model._core.steps == [64, 64, 1]  # the last one begins when the one with a token less is done
 
 
-def test_usage(fairy):
-    first, second = fairy.generate([[2, 5, 7], [2] * 40], seed=1, max_tokens=6, ignore_eos=True)
-    assert [(each.usage.prompt_tokens, each.usage.completion_tokens) for each in (first, second)] == [(3, 6), (40, 6)]
-    assert all(each.usage.cached_tokens == 0 for each in (first, second))
-    assert 0 < first.usage.prefill_seconds < 10
-    assert first.usage.decode_seconds == pytest.approx(second.usage.decode_seconds, rel=0.5)  # the same steps
+def test_usage(tmp_path):
+    """Both wait for each other's part of a step, but not for each other's prompts."""
+    (tmp_path / "config.json").write_text("{}")
+
+    def slow(ids):
+        time.sleep(0.1 if len(ids) == 40 else 0.01)
+        return 5
+
+    first, second = (each.usage for each in fake_model(tmp_path, slow).generate([[2, 5, 7], [2] * 40], max_tokens=4))
+    assert [(each.prompt_tokens, each.completion_tokens) for each in (first, second)] == [(3, 4), (40, 4)]
+    assert first.cached_tokens == second.cached_tokens == 0
+    assert 0.01 < first.prefill_seconds < 0.09 < second.prefill_seconds
+    assert min(first.decode_seconds, second.decode_seconds) > 0.06  # three steps of two
 
 
 def test_suppressed_tokens_are_never_said(tmp_path):
