@@ -94,6 +94,7 @@ void AttentionRunner::Run(std::span<const AttentionSegment> segments, const Atte
     }
   });
   const std::size_t finished = std::erase_if(tiles_, [](const Tile& tile) { return tile.parts == 0; });
+  if (tiles_.empty()) return;
   const double parts = static_cast<double>(pieces_.size() - finished) / static_cast<double>(tiles_.size());  // of one
   const double floats = static_cast<double>(TileFloats(Encoding::kF32, shape.head_dim));
   parallel_.For(tiles_.size(), 1, 0.1 * parts * floats, [&](std::size_t begin, std::size_t end) {
