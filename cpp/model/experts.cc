@@ -39,7 +39,15 @@ void Experts::Route(const Router& router, const float* residual, std::size_t tok
     float sum = 0.0f;
     for (auto e = order.begin(); e != chosen; ++e) sum += p[*e];
     for (auto e = order.begin(); e != chosen; ++e) {
-      visits_[*e].push_back({t, p[*e] / sum * router.per_expert_scale[*e]});
+      visits_[*e].push_back({.token = t, .weight = p[*e] / sum * router.per_expert_scale[*e], .row = 0});
+    }
+  }
+  of_token_.assign(tokens, {});
+  std::size_t row = 0;
+  for (std::vector<Visit>& visits : visits_) {
+    for (Visit& visit : visits) {
+      visit.row = row++;
+      of_token_[visit.token].push_back(visit);
     }
   }
 }
@@ -48,28 +56,49 @@ void Experts::Run(const LayerWeights& layer, const float* residual, const float*
   const std::size_t d = config_.hidden_size;
   const std::size_t m = config_.moe_intermediate_size;
   Route(layer.router, residual, tokens);
-  std::fill_n(out, tokens * d, 0.0f);
-  for (std::size_t e = 0; e < visits_.size() && !parallel_.stopped(); ++e) {
+  if (parallel_.stopped()) return;
+  const std::size_t n = tokens * config_.top_k_experts;
+  input_.Reserve(n * d);
+  gated_.Reserve(n * m);
+  up_.Reserve(n * m);
+  answer_.Reserve(n * d);
+
+  std::vector<Linear> modules;  // gate, up and down of each expert that is visited
+  modules.reserve(3 * visits_.size());
+  std::vector<GatedCall> gated;
+  std::vector<OwnCall> down;
+  for (std::size_t e = 0; e < visits_.size(); ++e) {
     const std::vector<Visit>& visits = visits_[e];
     if (visits.empty()) continue;
-    input_.Reserve(visits.size() * d);
-    gated_.Reserve(visits.size() * m);
-    up_.Reserve(visits.size() * m);
-    answer_.Reserve(visits.size() * d);
-    for (std::size_t i = 0; i < visits.size(); ++i) std::copy_n(z + visits[i].token * d, d, input_.data() + i * d);
-
-    const Linear gate{.name = {}, .weight = layer.gate_experts.Expert(e)};
-    const Linear up{.name = {}, .weight = layer.up_experts.Expert(e)};
-    const Linear down{.name = {}, .weight = layer.down_experts.Expert(e)};
-    linear_.RunGated(input_.data(), visits.size(), gate, up, up_.data(), gated_.data());
-    linear_.Run(gated_.data(), visits.size(), {{&down, answer_.data(), d}});
-
-    for (std::size_t i = 0; i < visits.size(); ++i) {
-      const std::span<float> answer(answer_.data() + i * d, d);
-      Scale(visits[i].weight, answer);
-      AddTo(answer, {out + visits[i].token * d, d});
+    const std::size_t row = visits.front().row;
+    const float* x =
+        z + visits.front().token * d;  // of one token as it is, so that its experts share what is made of it
+    if (visits.size() > 1) {
+      for (const Visit& visit : visits) std::copy_n(z + visit.token * d, d, input_.data() + visit.row * d);
+      x = input_.data() + row * d;
     }
+    for (const auto* of : {&layer.gate_experts, &layer.up_experts, &layer.down_experts}) {
+      modules.push_back({.name = {}, .weight = of->Expert(e)});
+    }
+    const Linear* const own = &modules.back() - 2;
+    gated.push_back({own, own + 1, x, visits.size(), up_.data() + row * m, gated_.data() + row * m});
+    down.push_back({own + 2, gated_.data() + row * m, visits.size(), answer_.data() + row * d});
   }
+  linear_.RunGated(gated);
+  linear_.RunEach(down);
+
+  const double cost = 0.5 * static_cast<double>(d * config_.top_k_experts);  // ns
+  parallel_.For(tokens, 1, cost, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t t = begin; t < end; ++t) {
+      const std::span<float> sum(out + t * d, d);
+      std::fill(sum.begin(), sum.end(), 0.0f);
+      for (const Visit& visit : of_token_[t]) {
+        const std::span<float> answer(answer_.data() + visit.row * d, d);
+        Scale(visit.weight, answer);
+        AddTo(answer, sum);
+      }
+    }
+  });
 }
 
 }  // namespace gemmule

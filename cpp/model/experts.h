@@ -32,6 +32,7 @@ class Experts {
   struct Visit {
     std::size_t token;
     float weight;
+    std::size_t row;  // among all visits, expert by expert
   };
 
   // Fills visits_, tokens ascending: softmax over all experts, the top_k_experts likeliest (lowest index on ties),
@@ -41,13 +42,14 @@ class Experts {
   const Config& config_;
   LinearRunner& linear_;
   Parallel& parallel_;
-  std::vector<std::vector<Visit>> visits_;  // of each expert
-  Buffer<float> routed_;                    // (T, D) the router's input
-  Buffer<float> scores_;                    // (T, X)
-  Buffer<float> input_;                     // (n, D) what one expert sees
-  Buffer<float> gated_;                     // (n, M)
-  Buffer<float> up_;                        // (n, M)
-  Buffer<float> answer_;                    // (n, D)
+  std::vector<std::vector<Visit>> visits_;    // of each expert
+  std::vector<std::vector<Visit>> of_token_;  // the same, experts ascending
+  Buffer<float> routed_;                      // (T, D) the router's input
+  Buffer<float> scores_;                      // (T, X)
+  Buffer<float> input_;                       // (n, D) what the experts see, a row for each visit
+  Buffer<float> gated_;                       // (n, M)
+  Buffer<float> up_;                          // (n, M)
+  Buffer<float> answer_;                      // (n, D)
 };
 
 }  // namespace gemmule

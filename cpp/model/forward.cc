@@ -212,7 +212,8 @@ void Forward::Mlp(std::size_t i) {
   gated_.Reserve(tokens_ * f);
   up_.Reserve(tokens_ * f);
   NormInto(w.pre_feedforward_layernorm);
-  linear_.RunGated(normed_.data(), tokens_, w.gate_proj, w.up_proj, up_.data(), gated_.data());
+  const GatedCall gated{&w.gate_proj, &w.up_proj, normed_.data(), tokens_, up_.data(), gated_.data()};
+  linear_.RunGated({&gated, 1});
   Done(Operation::kGateUp);
   linear_.Run(gated_.data(), tokens_, {{&w.down_proj, branch_.data(), config_.hidden_size}});
   Done(Operation::kDown);

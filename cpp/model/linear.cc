@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "kernels/elementwise.h"
 #include "kernels/matmul_blocks_i8.h"
@@ -19,6 +21,31 @@ constexpr std::size_t kRowStep = 16;  // rows a thread takes at least: a cache l
 constexpr double kElementCost = 0.3;  // rounding or moving one activation
 double RowCost(const MatrixView& w, std::size_t tokens) {
   return 0.02 * static_cast<double>(w.cols) * static_cast<double>(tokens);
+}
+
+// Rows of several calls, end to end.
+struct AllRows {
+  std::size_t rows = 0;
+  double cost = 0.0;
+
+  void Add(const MatrixView& w, std::size_t tokens, double modules = 1.0) {
+    rows += w.rows;
+    cost += modules * RowCost(w, tokens) * static_cast<double>(w.rows);
+  }
+  double RowsCost() const { return cost / static_cast<double>(rows); }  // of one
+};
+
+// body(i, from, to) for rows [from, to) of each call i that lie in [begin, end) of all. rows(i): of one call.
+template <class Rows, class Body>
+void ForCalls(std::size_t begin, std::size_t end, const Rows& rows, const Body& body) {
+  std::size_t first = 0;
+  for (std::size_t i = 0; first < end; ++i) {
+    const std::size_t last = first + rows(i);
+    const std::size_t from = std::max(begin, first);
+    const std::size_t to = std::min(end, last);
+    if (from < to) body(i, from - first, to - first);
+    first = last;
+  }
 }
 
 }  // namespace
@@ -93,10 +120,15 @@ std::size_t LinearRunner::Prepare(const Linear& linear, const float* x, std::siz
   const Kind kind = KindFor(linear);
   for (std::size_t i = 0; i < *used; ++i) {
     const Input& input = inputs_[i];
-    if (input.kind == kind && input.encoding == encoding && input.scale == linear.input_scale) return i;
+    if (input.x == x && input.tokens == tokens && input.kind == kind && input.encoding == encoding &&
+        input.scale == linear.input_scale) {
+      return i;
+    }
   }
   if (*used == inputs_.size()) inputs_.emplace_back();
   Input& input = inputs_[*used];
+  input.x = x;
+  input.tokens = tokens;
   input.kind = kind;
   input.encoding = encoding;
   input.scale = linear.input_scale;
@@ -108,64 +140,88 @@ std::size_t LinearRunner::Prepare(const Linear& linear, const float* x, std::siz
   return (*used)++;
 }
 
-void LinearRunner::Rows(const Linear& linear, const Input& input, std::size_t tokens, std::size_t begin,
-                        std::size_t end, float* y, std::size_t y_stride) const {
+void LinearRunner::Rows(const Linear& linear, const Input& input, std::size_t begin, std::size_t end, float* y,
+                        std::size_t y_stride) const {
   switch (input.kind) {
     case Kind::kFloats:
-      MatmulF32(linear.weight, begin, end, input.steps.data(), tokens, input.step_stride, y, y_stride);
+      MatmulF32(linear.weight, begin, end, input.steps.data(), input.tokens, input.step_stride, y, y_stride);
       break;
     case Kind::kInt8Rows: MatmulI8(linear.weight, begin, end, input.int8, y, y_stride); break;
     case Kind::kInt8Groups: MatmulBlocksI8(linear.weight, begin, end, input.groups, y, y_stride); break;
   }
-  for (std::size_t t = 0; t < tokens; ++t) {
+  for (std::size_t t = 0; t < input.tokens; ++t) {
     RoundToGrid(linear.output_scale, {y + t * y_stride + begin, end - begin});
   }
 }
 
-void LinearRunner::Run(const float* x, std::size_t tokens, std::initializer_list<LinearCall> calls) {
+void LinearRunner::Run(const float* x, std::size_t tokens, std::initializer_list<LinearCall> list) {
+  const std::span<const LinearCall> calls(list.begin(), list.size());
   std::size_t used = 0;
-  std::size_t rows = 0;
+  AllRows all;
   std::vector<std::size_t> inputs;
   for (const LinearCall& call : calls) {
     inputs.push_back(Prepare(*call.linear, x, tokens, &used));
-    rows += call.linear->weight.rows;
+    all.Add(call.linear->weight, tokens);
   }
-  parallel_.For(rows, kRowStep, RowCost(calls.begin()->linear->weight, tokens),
-                [&](std::size_t begin, std::size_t end) {
-                  // The modules' rows lie end to end; a piece may cross from one into the next.
-                  std::size_t first = 0;
-                  std::size_t i = 0;
-                  for (const LinearCall& call : calls) {
-                    const std::size_t last = first + call.linear->weight.rows;
-                    const std::size_t from = std::max(begin, first);
-                    const std::size_t to = std::min(end, last);
-                    if (from < to)
-                      Rows(*call.linear, inputs_[inputs[i]], tokens, from - first, to - first, call.y, call.y_stride);
-                    first = last;
-                    ++i;
-                  }
-                });
+  const auto rows = [&](std::size_t i) { return calls[i].linear->weight.rows; };
+  parallel_.For(all.rows, kRowStep, all.RowsCost(), [&](std::size_t begin, std::size_t end) {
+    ForCalls(begin, end, rows, [&](std::size_t i, std::size_t from, std::size_t to) {
+      Rows(*calls[i].linear, inputs_[inputs[i]], from, to, calls[i].y, calls[i].y_stride);
+    });
+  });
   if (observer_) observer_->OnLinear(x, tokens, calls);
 }
 
-void LinearRunner::RunGated(const float* x, std::size_t tokens, const Linear& gate, const Linear& up, float* scratch,
-                            float* y) {
-  const std::size_t width = gate.weight.rows;
+void LinearRunner::RunEach(std::span<const OwnCall> calls) {
+  std::size_t used = 0;
+  AllRows all;
+  std::vector<std::size_t> inputs;
+  for (const OwnCall& call : calls) {
+    inputs.push_back(Prepare(*call.linear, call.x, call.tokens, &used));
+    all.Add(call.linear->weight, call.tokens);
+  }
+  const auto rows = [&](std::size_t i) { return calls[i].linear->weight.rows; };
+  parallel_.For(all.rows, kRowStep, all.RowsCost(), [&](std::size_t begin, std::size_t end) {
+    ForCalls(begin, end, rows, [&](std::size_t i, std::size_t from, std::size_t to) {
+      Rows(*calls[i].linear, inputs_[inputs[i]], from, to, calls[i].y, rows(i));
+    });
+  });
+  if (!observer_) return;
+  for (const OwnCall& call : calls) {
+    const LinearCall seen{call.linear, call.y, call.linear->weight.rows};
+    observer_->OnLinear(call.x, call.tokens, {&seen, 1});
+  }
+}
+
+void LinearRunner::RunGated(std::span<const GatedCall> calls) {
   if (observer_) {  // who wants to see what gate gives before up's is multiplied into it
-    Run(x, tokens, {{&gate, y, width}, {&up, scratch, width}});
-    GeluMul({y, tokens * width}, {scratch, tokens * width}, {y, tokens * width});
+    for (const GatedCall& call : calls) {
+      const std::size_t width = call.gate->weight.rows;
+      const std::size_t size = call.tokens * width;
+      Run(call.x, call.tokens, {{call.gate, call.y, width}, {call.up, call.scratch, width}});
+      GeluMul({call.y, size}, {call.scratch, size}, {call.y, size});
+    }
     return;
   }
   std::size_t used = 0;
-  const std::size_t gate_input = Prepare(gate, x, tokens, &used);
-  const std::size_t up_input = Prepare(up, x, tokens, &used);
-  parallel_.For(width, kRowStep, 2 * RowCost(gate.weight, tokens), [&](std::size_t begin, std::size_t end) {
-    Rows(gate, inputs_[gate_input], tokens, begin, end, y, width);
-    Rows(up, inputs_[up_input], tokens, begin, end, scratch, width);
-    for (std::size_t t = 0; t < tokens; ++t) {
-      const std::span<float> gated(y + t * width + begin, end - begin);
-      GeluMul(gated, {scratch + t * width + begin, end - begin}, gated);
-    }
+  AllRows all;
+  std::vector<std::pair<std::size_t, std::size_t>> inputs;  // of gate and up
+  for (const GatedCall& call : calls) {
+    const std::size_t gate = Prepare(*call.gate, call.x, call.tokens, &used);
+    inputs.emplace_back(gate, Prepare(*call.up, call.x, call.tokens, &used));
+    all.Add(call.gate->weight, call.tokens, 2.0);
+  }
+  const auto rows = [&](std::size_t i) { return calls[i].gate->weight.rows; };
+  parallel_.For(all.rows, kRowStep, all.RowsCost(), [&](std::size_t begin, std::size_t end) {
+    ForCalls(begin, end, rows, [&](std::size_t i, std::size_t from, std::size_t to) {
+      const GatedCall& call = calls[i];
+      Rows(*call.gate, inputs_[inputs[i].first], from, to, call.y, rows(i));
+      Rows(*call.up, inputs_[inputs[i].second], from, to, call.scratch, rows(i));
+      for (std::size_t t = 0; t < call.tokens; ++t) {
+        const std::span<float> gated(call.y + t * rows(i) + from, to - from);
+        GeluMul(gated, {call.scratch + t * rows(i) + from, to - from}, gated);
+      }
+    });
   });
 }
 

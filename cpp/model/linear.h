@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <initializer_list>
+#include <span>
 #include <vector>
 
 #include "base/buffer.h"
@@ -21,6 +22,24 @@ struct LinearCall {
   std::size_t y_stride;
 };
 
+// The same with an x of its own: x (T, K), y (T, rows).
+struct OwnCall {
+  const Linear* linear;
+  const float* x;
+  std::size_t tokens;  // T
+  float* y;
+};
+
+// A gated unit with an x of its own: x (T, K), y (T, F) = gelu(gate(x)) * up(x); `scratch` (T, F) is overwritten.
+struct GatedCall {
+  const Linear* gate;
+  const Linear* up;
+  const float* x;
+  std::size_t tokens;  // T
+  float* scratch;
+  float* y;
+};
+
 class LinearRunner {
  public:
   // `observer` sees every module's input and output; null: there is none.
@@ -30,14 +49,17 @@ class LinearRunner {
   // y = linear(x) for every call; x (T, K) f32, the same for all. One parallel region for all rows.
   void Run(const float* x, std::size_t tokens, std::initializer_list<LinearCall> calls);
 
-  // y = gelu(gate(x)) * up(x), (T, F). `scratch` (T, F) is overwritten.
-  void RunGated(const float* x, std::size_t tokens, const Linear& gate, const Linear& up, float* scratch, float* y);
+  // All calls, in one parallel region.
+  void RunEach(std::span<const OwnCall> calls);
+  void RunGated(std::span<const GatedCall> calls);
 
  private:
   enum class Kind { kFloats, kInt8Rows, kInt8Groups };
 
-  // x as one kind of matrix wants it. Two modules with the same encoding and scale share it.
+  // x as one kind of matrix wants it. Modules with the same encoding and scale share it.
   struct Input {
+    const float* x = nullptr;
+    std::size_t tokens = 0;
     Kind kind = Kind::kFloats;
     Encoding encoding = Encoding::kF32;
     float scale = 0.0f;
@@ -51,7 +73,7 @@ class LinearRunner {
     Buffer<float> scales;
   };
 
-  // The input prepared for `linear`: found among the first `*used` of inputs_, or made behind them.
+  // The x prepared for `linear`: found among the first `*used` of inputs_, or made behind them.
   std::size_t Prepare(const Linear& linear, const float* x, std::size_t tokens, std::size_t* used);
   Kind KindFor(const Linear& linear) const;
   void PrepareInt8Rows(Input& input, const float* x, std::size_t tokens, std::size_t k);
@@ -59,7 +81,7 @@ class LinearRunner {
   void PrepareFloats(Input& input, const float* x, std::size_t tokens, std::size_t k);
 
   // Rows [begin, end) of one module for all tokens, output rounding included. Runs inside a parallel region.
-  void Rows(const Linear& linear, const Input& input, std::size_t tokens, std::size_t begin, std::size_t end, float* y,
+  void Rows(const Linear& linear, const Input& input, std::size_t begin, std::size_t end, float* y,
             std::size_t y_stride) const;
 
   Products products_;
