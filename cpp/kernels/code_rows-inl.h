@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "kernels/dot-inl.h"
 #include "kernels/int8_rows.h"
@@ -80,6 +81,8 @@ HWY_INLINE void StoreLaneSums(const VI32 (&v)[4], std::int32_t (&out)[4]) {
 }
 
 // Sums of kRows rows, the first `count` of which are wanted, by all rows of x: out[row of x][stride], 4 sums in all.
+constexpr std::size_t kAgain = 512;  // bytes ahead in the same row (docs/decisions/0023)
+
 template <Encoding kEncoding, std::size_t kRows>
 HWY_INLINE void FourSums(const std::uint8_t* const (&rows)[kRows], std::size_t row_bytes, std::size_t ahead,
                          const Int8Rows& x, std::int32_t (&out)[4]) {
@@ -124,7 +127,8 @@ HWY_INLINE void FourSums(const std::uint8_t* const (&rows)[kRows], std::size_t r
     const std::size_t end = HWY_MIN(row_bytes, b + kStretch);
     for (; b + kByteLanes <= end; b += kByteLanes) {
       add(b, [&](const std::uint8_t* p) GEMMULE_LAMBDA {
-        __builtin_prefetch(p + ahead, 0, 2);  // into the second-level cache
+        hwy::Prefetch(p + ahead);
+        hwy::Prefetch(p + kAgain);  // a processor drops requests when it has too many
         return hn::LoadU(U8(), p);
       });
     }
