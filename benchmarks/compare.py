@@ -96,9 +96,6 @@ def limit_summary(limit: Limit) -> dict[str, Any]:
 def row(figure: Figure, measured: Measured, limits: list[Limit]) -> dict[str, Any]:
     """What a figure measured, and which of its goals that reaches. limits: just before it and after it."""
     found = dict(measured)
-    if "weight_bytes_per_token" in found:
-        bandwidth = statistics.mean(limit.read.median for limit in limits)
-        found["share_of_bandwidth"] = found["gemmule"]["median"] * found["weight_bytes_per_token"] / bandwidth
     if "multiply_adds_per_token" in found:
         peak = statistics.mean(limit.multiply_adds.median for limit in limits)
         found["share_of_int8_peak"] = found["gemmule"]["median"] * found["multiply_adds_per_token"] / peak

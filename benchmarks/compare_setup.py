@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +13,11 @@ import numpy as np
 
 import e2b_checkpoint
 import gguf_checkpoint
+import program
 import text_folder
 from engine_process import Side
 from gemmule import Tokenizer
+from gemmule.benchmark import machine
 from gguf_checkpoint import GgufCheckpoint
 
 
@@ -85,6 +88,18 @@ class Setup:
     @property
     def vocab_size(self) -> int:
         return int(self.checkpoint.parameters["vocab_size"])
+
+    @cached_property
+    def _bench(self) -> machine.Bench:
+        size = program.SMALL_ARRAY_BYTES if self.sizes == SMALL else machine.ARRAY_BYTES
+        return machine.Bench(self.threads, machine.random_bytes(size))
+
+    def read_bandwidth(self) -> float:
+        """Bytes per second that the threads read now, from memory."""
+        del self._bench.reads[:]
+        for _ in range(3):
+            self._bench.read()
+        return statistics.median(self._bench.reads)
 
     def gemmule(self, path: Path, *, environment: dict[str, str] | None = None, **load: Any) -> Side:
         """load: arguments of gemmule.load in place of the usual ones."""

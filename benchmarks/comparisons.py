@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,29 @@ def decoding(setup: Setup) -> Turn:
     return turn
 
 
+def decode(setup: Setup, sides: Sequence[Side], **more: Any) -> Turns:
+    """Turns of decoding, with the read bandwidth between them: memory that is shared is not the same for a minute."""
+    return side_by_side.measure(sides, decoding(setup), setup.repeat, beside=setup.read_bandwidth, **more)
+
+
+def decode_speeds(turns: Turns, weight_bytes: int, **more: Any) -> Measured:
+    """weight_bytes: what a token reads."""
+    shares = [speed * weight_bytes / read for speed, read in zip(turns.values[0], turns.beside, strict=True)]
+    return speeds(
+        turns,
+        weight_bytes_per_token=weight_bytes,
+        read_bytes_per_second=summary(turns.beside),
+        share_of_bandwidth=statistics.median(shares),
+        **more,
+    )
+
+
 def decode_mobile(setup: Setup) -> Measured:
-    sides = setup.gemmule(setup.text_files), setup.llama_cpp(setup.q4_0.file)
-    turns = side_by_side.measure(sides, decoding(setup), setup.repeat)
-    return speeds(turns, weight_bytes_per_token=setup.checkpoint.weight_bytes_per_token)
+    return decode_of_mobile(setup, setup.gemmule(setup.text_files), setup.llama_cpp(setup.q4_0.file))
+
+
+def decode_of_mobile(setup: Setup, *sides: Side) -> Measured:
+    return decode_speeds(decode(setup, sides), setup.checkpoint.weight_bytes_per_token)
 
 
 def decode_q4_0(setup: Setup) -> Measured:
@@ -106,10 +125,10 @@ def decode_same_file(setup: Setup, checkpoint: GgufCheckpoint) -> Measured:
         agreed.update(agreement.measure(*engines, exact, setup.vocab_size))
 
     sides = setup.gemmule(checkpoint.file), setup.llama_cpp(checkpoint.file)
-    turns = side_by_side.measure(sides, decoding(setup), setup.repeat, after=compare)
-    return speeds(
+    turns = decode(setup, sides, after=compare)
+    return decode_speeds(
         turns,
-        weight_bytes_per_token=checkpoint.weight_bytes_per_token,
+        checkpoint.weight_bytes_per_token,
         agreement=agreed,
         checks={"both engines give the same logits": agreed["agree"]},
     )
@@ -202,15 +221,12 @@ def memory(setup: Setup) -> Measured:
 
 
 def one_thread_to_four(setup: Setup) -> Measured:
-    sides = setup.gemmule(setup.text_files), setup.gemmule(setup.text_files, threads=1)
-    turns = side_by_side.measure(sides, decoding(setup), setup.repeat)
-    return speeds(turns, weight_bytes_per_token=setup.checkpoint.weight_bytes_per_token)
+    return decode_of_mobile(setup, setup.gemmule(setup.text_files), setup.gemmule(setup.text_files, threads=1))
 
 
 def avx2(setup: Setup) -> Measured:
-    sides = setup.gemmule(setup.text_files, environment={"GEMMULE_TARGET": "AVX2"}), setup.gemmule(setup.text_files)
-    turns = side_by_side.measure(sides, decoding(setup), setup.repeat)
-    return speeds(turns, weight_bytes_per_token=setup.checkpoint.weight_bytes_per_token)
+    forced = setup.gemmule(setup.text_files, environment={"GEMMULE_TARGET": "AVX2"})
+    return decode_of_mobile(setup, forced, setup.gemmule(setup.text_files))
 
 
 def batch(setup: Setup) -> Measured:
@@ -225,10 +241,10 @@ def together(setup: Setup, environment: dict[str, str]) -> Measured:
     """Tokens/s of several sequences in all, beside those of one."""
     many = setup.gemmule(setup.text_files, environment=environment, sequences=setup.sizes.sequences)
     one = setup.gemmule(setup.text_files, environment=environment)
-    decode = decoding(setup)
+    steps = decoding(setup)
 
     def turn(engine: EngineProcess) -> float:
-        return decode(engine) * engine.side.load.get("sequences", 1)
+        return steps(engine) * engine.side.load.get("sequences", 1)
 
     return speeds(side_by_side.measure((many, one), turn, setup.repeat))
 

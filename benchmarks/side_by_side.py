@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine_process import EngineProcess, Side
@@ -24,11 +24,13 @@ class Turns:
         values: of each side, one for each repetition.
         loaded: what each side says about itself.
         resting_cores: the most that the others computed while one did.
+        beside: what was measured in each repetition while all rested.
     """
 
     values: list[list[float]]
     loaded: list[dict[str, Any]]
     resting_cores: float = 0.0
+    beside: list[float] = field(default_factory=list)
 
 
 def measure(
@@ -38,12 +40,14 @@ def measure(
     *,
     before: Callable[[EngineProcess], object] | None = None,
     after: Callable[[list[EngineProcess]], object] | None = None,
+    beside: Callable[[], float] | None = None,
 ) -> Turns:
     """`repeat` turns of each side, behind one that is not counted.
 
     Args:
         before: called once with each loaded engine.
         after: called with all engines, behind the last turn.
+        beside: measures something of the machine, in each repetition between the turns of two sides.
     """
     with ExitStack() as stack:
         engines = [stack.enter_context(EngineProcess(side)) for side in sides]
@@ -53,8 +57,10 @@ def measure(
             if before:
                 before(engine)
         for repetition in range(repeat + 1):
-            for values, engine in zip(turns.values, engines, strict=True):
+            for side, (values, engine) in enumerate(zip(turns.values, engines, strict=True)):
                 time.sleep(PAUSE_SECONDS)
+                if beside and side == 1 and repetition > 0:
+                    turns.beside.append(beside())
                 resting = [other for other in engines if other is not engine]
                 begin, rested = time.perf_counter(), cpu_seconds(resting)
                 value = turn(engine)

@@ -80,9 +80,11 @@ HWY_INLINE void StoreLaneSums(const VI32 (&v)[4], std::int32_t (&out)[4]) {
   hn::StoreU(block, hn::DFromV<decltype(block)>(), out);
 }
 
-// Sums of kRows rows, the first `count` of which are wanted, by all rows of x: out[row of x][stride], 4 sums in all.
-constexpr std::size_t kAgain = 512;  // bytes ahead in the same row (docs/decisions/0023)
+// What is asked of the memory is asked again so many bytes before it is needed: a processor drops requests when it has
+// too many (docs/decisions/0023).
+constexpr std::size_t kAgain = 512;
 
+// Sums of kRows rows, the first `count` of which are wanted, by all rows of x: out[row of x][stride], 4 sums in all.
 template <Encoding kEncoding, std::size_t kRows>
 HWY_INLINE void FourSums(const std::uint8_t* const (&rows)[kRows], std::size_t row_bytes, std::size_t ahead,
                          const Int8Rows& x, std::int32_t (&out)[4]) {
@@ -128,7 +130,7 @@ HWY_INLINE void FourSums(const std::uint8_t* const (&rows)[kRows], std::size_t r
     for (; b + kByteLanes <= end; b += kByteLanes) {
       add(b, [&](const std::uint8_t* p) GEMMULE_LAMBDA {
         hwy::Prefetch(p + ahead);
-        hwy::Prefetch(p + kAgain);  // a processor drops requests when it has too many
+        hwy::Prefetch(p + kAgain);
         return hn::LoadU(U8(), p);
       });
     }
