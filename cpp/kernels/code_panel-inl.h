@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "kernels/code_rows-inl.h"
 #include "kernels/dot-inl.h"
@@ -32,6 +33,7 @@ constexpr std::size_t kWordLanes = kByteLanes / Int8Rows::kWord;  // rows that f
 constexpr std::size_t kPanelVectors = kByteLanes == 64 ? 3 : 2;
 constexpr std::size_t kRowsAtOnce = kByteLanes == 64 || HWY_ARCH_ARM ? 8 : 4;
 constexpr std::size_t kPanelRows = kPanelVectors * kWordLanes;
+constexpr std::size_t kLine = 64;         // bytes of the cache
 constexpr std::size_t kPanelWords = 128;  // of a row: 24 KiB on AVX-512, half of the first-level cache
 
 // Bytes [b, b_end) of kVectors vectors of rows into `panel`: [word][plane][kVectors][lane][4]. The last word is filled
@@ -70,7 +72,6 @@ template <std::size_t kBits, std::size_t kVectors>
 HWY_INLINE void AddRowsOfTile(const std::uint8_t* HWY_RESTRICT panel, const std::int8_t* HWY_RESTRICT x,
                               std::size_t words, const std::uint8_t* next, std::int32_t* HWY_RESTRICT sums) {
   constexpr std::size_t kNextBytes = kVectors * kByteLanes * kBits / 8;  // for each word
-  constexpr std::size_t kLine = 64;
   using Products = CodeProducts<kBits>;
   constexpr std::size_t kWord = Int8Rows::kWord;
   while (words > 0) {
@@ -116,6 +117,10 @@ HWY_INLINE void PanelSumsBy(const MatrixView& w, std::size_t row, std::size_t co
   for (std::size_t b = 0; b < row_bytes; b += kBytes) {
     const std::size_t b_end = HWY_MIN(row_bytes, b + kBytes);
     UnpackPanel<kEncoding, kVectors>(rows, b, b_end, panel);
+    // What comes next was asked for a panel ago, but a processor drops such requests when it has too many.
+    for (const std::uint8_t* of : rows) {
+      for (std::size_t at = 0; at < kBytes; at += kLine) hwy::Prefetch(of + b + kBytes + at);
+    }
     const std::size_t words = RoundUp(b_end - b, 16) / Int8Rows::kWord * C::kPerByte;
     for (std::size_t i = first; i < last; i += kRowsAtOnce) {
       AddRowsOfTile<C::kBits, kVectors>(panel, x.Row(i) + b / Int8Rows::kWord * x.word_step(), words,
