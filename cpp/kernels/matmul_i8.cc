@@ -8,6 +8,7 @@
 #include "hwy/highway.h"
 #include "kernels/code_panel-inl.h"
 #include "kernels/code_rows-inl.h"
+#include "kernels/code_tile-inl.h"
 #include "kernels/dot-inl.h"
 #include "kernels/lanes-inl.h"
 #include "quant/channelwise.h"
@@ -42,19 +43,30 @@ HWY_INLINE void WriteResults(const MatrixView& w, std::size_t row, std::size_t c
   }
 }
 
+// Whether x is one tile, and the target has a kernel for that.
+HWY_INLINE bool MeetsATile(const Int8Rows& x) { return kHasCodeTiles && x.tile > 1 && x.rows() <= x.tile; }
+
+// Integer sums of rows [row, row + count) by rows [first, last) of x: [row of x][kPanelRows].
+template <Encoding kEncoding>
+HWY_INLINE void Sums(const MatrixView& w, std::size_t row, std::size_t count, const Int8Rows& x, std::size_t first,
+                     std::size_t last, std::int32_t* HWY_RESTRICT sums) {
+  if (x.tile == 1) return RowSums<kEncoding>(w, row, count, x, kPanelRows, sums);
+  if constexpr (kHasCodeTiles) {
+    if (MeetsATile(x)) return TileSums<kEncoding>(w, row, count, x, sums);
+  }
+  PanelSums<kEncoding>(w, row, count, x, first, last, sums);
+}
+
 template <Encoding kEncoding>
 void MatmulOf(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Rows& x, float* y,
               std::size_t y_stride) {
   HWY_ALIGN std::int32_t sums[kMostRowsOfX * kPanelRows];
-  for (std::size_t row = row_begin; row < row_end; row += kPanelRows) {
-    const std::size_t count = HWY_MIN(kPanelRows, row_end - row);
+  const std::size_t step = MeetsATile(x) ? kTileRows : kPanelRows;
+  for (std::size_t row = row_begin; row < row_end; row += step) {
+    const std::size_t count = HWY_MIN(step, row_end - row);
     for (std::size_t first = 0; first < x.rows(); first += kMostRowsOfX) {
       const std::size_t last = HWY_MIN(first + kMostRowsOfX, x.rows());
-      if (x.tile == 1) {
-        RowSums<kEncoding>(w, row, count, x, kPanelRows, sums);
-      } else {
-        PanelSums<kEncoding>(w, row, count, x, first, last, sums);
-      }
+      Sums<kEncoding>(w, row, count, x, first, last, sums);
       WriteResults<kEncoding>(w, row, count, x, first / x.digits, last / x.digits, sums, y, y_stride);
     }
   }
