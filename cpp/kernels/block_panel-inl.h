@@ -21,6 +21,12 @@
 #include "quant/blocks.h"
 #include "quant/matrix.h"
 
+// Under a sanitizer lambdas may be called: GCC would take seven minutes for functions as long as the whole kernels.
+#if HWY_IS_ASAN
+#undef GEMMULE_LAMBDA
+#define GEMMULE_LAMBDA HWY_ATTR
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace gemmule {
 namespace HWY_NAMESPACE {

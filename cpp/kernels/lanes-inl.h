@@ -16,13 +16,8 @@
 
 // Every lambda of a kernel: compiled for the target and always inlined. Left to itself, GCC calls some of them and then
 // keeps their accumulators in memory, which costs half of the speed.
-// Under a sanitizer they may be called: GCC would take many minutes for functions as long as the whole kernels.
 #undef GEMMULE_LAMBDA
-#if HWY_IS_ASAN
-#define GEMMULE_LAMBDA HWY_ATTR
-#else
 #define GEMMULE_LAMBDA HWY_ATTR __attribute__((always_inline))
-#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace gemmule {
