@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .answer import AnswerStream, Marks
 from .errors import ContextError
 from .sampling import Sampling
-from .text_stream import TextStream
 from .tokenizer import Tokenizer
+from .tool_calls import AnyToolCall
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,16 @@ class Piece:
         token: its id.
         logprob: ln p of the token, or None where log-probabilities were not asked for.
         finish_reason: None but for the last piece: "stop" (end token, stop string) or "length" (max_tokens, context).
+        thinking: in a chat, text of the model's thought that became certain with this token; `text` is the answer's.
+        tool_calls: in a chat, calls that are complete with this token.
     """
 
     text: str
     token: int
     logprob: float | None
     finish_reason: str | None
+    thinking: str = ""
+    tool_calls: tuple[AnyToolCall, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class Result:
         logprobs: ln p of each token in nats, or None where they were not asked for.
         finish_reason: "stop" (end token, stop string) or "length" (max_tokens, full context).
         usage: counts and times.
+        thinking: in a chat, what the model thought before it answered; None where it did not.
+        tool_calls: in a chat, the calls that the model asks for, malformed ones too, in their order.
     """
 
     text: str
@@ -89,6 +96,8 @@ class Result:
     logprobs: list[float] | None
     finish_reason: str
     usage: Usage
+    thinking: str | None = None
+    tool_calls: tuple[AnyToolCall, ...] = ()
 
 
 class Generation:
@@ -109,8 +118,13 @@ class Generation:
         *,
         context: int,
         tokenizer: Tokenizer | None,
+        marks: Marks | None = None,
+        thought_tokens: int | None = None,
     ) -> None:
-        """prompt (T,): its first `decoder.length` ids are in the decoder's cache already, and not all of them."""
+        """prompt (T,): its first `decoder.length` ids are in the decoder's cache already, and not all of them.
+
+        With `marks` thoughts and calls are told from the answer; a thought is ended after `thought_tokens`.
+        """
         check_length(len(prompt), context)
         self.decoder = decoder
         self.sampler = sampling.sampler()
@@ -118,7 +132,7 @@ class Generation:
         self.prefill_seconds = self.decode_seconds = 0.0
         self._sampling = sampling
         self._context = context
-        self._text = TextStream(tokenizer, sampling.stop)
+        self._answer = AnswerStream(tokenizer, sampling.stop, marks, thought_tokens)
         self._buffer = prompt.copy()
         self._prompt_tokens = self._length = len(prompt)
         self._cached_tokens = decoder.length
@@ -135,7 +149,11 @@ class Generation:
         return self.ids[self.decoder.length :]
 
     def allowed(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the sampler may choose from: logits (V,) without the suppressed tokens."""
+        """What the sampler may choose from: logits (V,) without the suppressed tokens, or one token that must come."""
+        if self._answer.forced is not None:
+            only = np.full_like(logits, -np.inf)
+            only[self._answer.forced] = 0
+            return only
         if not self._sampling.suppressed_tokens:
             return logits
         allowed = logits.copy()
@@ -146,17 +164,17 @@ class Generation:
         """Takes the token that was chosen from logits (V,), those behind all `ids`, and says what it means."""
         logprob = _core.log_probability(logits, token) if self._sampling.logprobs else None
         self._append(token)
-        text = self._text.push(token)
+        said = self._answer.push(token)
         ended = token in self._sampling.end_tokens
         new = self._length - self._prompt_tokens
         full = new == self._sampling.max_tokens or self.decoder.length >= self._context
         if ended or full:
-            text += self._text.finish()
-        if ended or self._text.stopped:
+            said += self._answer.finish()
+        if ended or self._answer.stopped:
             self.finish_reason = "stop"
         elif full:
             self.finish_reason = "length"
-        self._pieces.append(Piece(text, token, logprob, self.finish_reason))
+        self._pieces.append(Piece(said.text, token, logprob, self.finish_reason, said.thinking, said.tool_calls))
         return self._pieces[-1]
 
     def result(self) -> Result:
@@ -170,6 +188,8 @@ class Generation:
             logprobs=logprobs if self._sampling.logprobs else None,
             finish_reason=self.finish_reason or "length",
             usage=usage,
+            thinking="".join(piece.thinking for piece in pieces) or None,
+            tool_calls=tuple(call for piece in pieces for call in piece.tool_calls),
         )
 
     def _append(self, token: int) -> None:

@@ -90,15 +90,13 @@ class Shield:
             return {self._put_text(key, ()): self.put(each, keep) for key, each in value.items()}
         return value
 
-    def put_messages(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Messages shielded; a model's own earlier answers keep their marks of thoughts and calls."""
-        return [
-            {
-                key: self.put(value, _ANSWER_MARKS if key == "content" and message["role"] in _ANSWER_ROLES else ())
-                for key, value in message.items()
-            }
-            for message in messages
-        ]
+    def put_messages(self, messages: list[dict[str, Any]], raw_answers: bool) -> list[dict[str, Any]]:
+        """Messages shielded; where `raw_answers` says so, a model's own earlier ones keep the marks in them."""
+
+        def keep(message: Message, key: str) -> Sequence[str]:
+            return _ANSWER_MARKS if raw_answers and key == "content" and message["role"] in _ANSWER_ROLES else ()
+
+        return [{key: self.put(value, keep(message, key)) for key, value in message.items()} for message in messages]
 
     def lift(self, text: str) -> str:
         """`text` with its own characters again."""

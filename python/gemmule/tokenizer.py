@@ -115,14 +115,20 @@ class Tokenizer:
         add_generation_prompt: bool = True,
         tools: Sequence[dict[str, Any]] | None = None,
         enable_thinking: bool = False,
+        raw_answers: bool = True,
     ) -> list[int]:
         """Token ids of a conversation, with BOS once. Control tokens come from the template alone: what people write
-        is ordinary text, even where it spells one. Arguments and errors are those of `apply_chat_template`."""
+        is ordinary text, even where it spells one. Arguments and errors are those of `apply_chat_template`.
+
+        Args:
+            raw_answers: the model's earlier answers are as it wrote them: where one spells a mark of a thought or of a
+                call, it is that mark. Otherwise it is text there too.
+        """
         checked, described = check(messages), plain("tools", tools)
         control = [token for id in self._core.control_tokens if (token := self._core.token(id)) is not None]
         shield = Shield(control, checked, described, self.chat_template)
         rendered = self._render(
-            shield.put_messages(checked), add_generation_prompt, shield.put(described), enable_thinking
+            shield.put_messages(checked, raw_answers), add_generation_prompt, shield.put(described), enable_thinking
         )
         ids: list[int] = []
         for piece, id in self._core.split(rendered.encode()):
@@ -134,6 +140,11 @@ class Tokenizer:
     def has_text(self, id: int) -> bool:
         """Whether `decode` with skip_special_tokens=True looks at `id`: not at control tokens, nor at ids it lacks."""
         return self._core.is_visible(id)
+
+    def control_token(self, text: str) -> int | None:
+        """The id of the control token with this text, or None."""
+        id = self._core.find(text)
+        return None if id is None or self.has_text(id) else id
 
     def is_byte(self, id: int) -> bool:
         """Whether `id` stands for one byte of a character, not for text of its own."""
