@@ -24,6 +24,7 @@ from .errors import (
     MissingFileError,
     NetworkError,
     ResourceError,
+    ToolCallError,
     UnsupportedError,
 )
 from .estimation import Estimate, estimate
@@ -33,6 +34,8 @@ from .hub import pull
 from .inspection import Inspection, inspect
 from .model import Model, load
 from .tokenizer import Tokenizer
+from .tool_calls import MalformedToolCall, ToolCall
+from .tools import ToolResult
 from .verification import Report, verify
 
 __version__: str = _compiled.__version__
@@ -55,6 +58,7 @@ __all__ = [
     "FormatError",
     "GemmuleError",
     "Inspection",
+    "MalformedToolCall",
     "MissingFileError",
     "Model",
     "NetworkError",
@@ -64,6 +68,9 @@ __all__ = [
     "ResourceError",
     "Result",
     "Tokenizer",
+    "ToolCall",
+    "ToolCallError",
+    "ToolResult",
     "UnsupportedError",
     "Usage",
     "__version__",

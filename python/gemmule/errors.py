@@ -79,3 +79,7 @@ class ArgumentError(GemmuleError, ValueError):
 
 class ContextError(ArgumentError):
     """More tokens than the context holds."""
+
+
+class ToolCallError(GemmuleError, ValueError):
+    """A call of a model that cannot be made: malformed, of an unknown tool, or with arguments that do not fit it."""
