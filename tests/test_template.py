@@ -59,6 +59,14 @@ def test_what_templates_expect(folder, trust):
 
 
 @pytest.mark.parametrize("trust", [False, True])
+def test_numbers_are_written_as_python_writes_them(folder, trust):
+    values = [1e20, -2.5e-7, 0.1, 1.0, 7, 2**70, True, None]
+    messages = [{"role": "user", "content": value} for value in values]
+    template = "{% for m in messages %}{{ m.content }} {% endfor %}"
+    assert render(folder, template, messages, trust_template=trust).split() == [str(value) for value in values]
+
+
+@pytest.mark.parametrize("trust", [False, True])
 def test_a_refusal_is_the_caller_s(folder, trust):
     with pytest.raises(gemmule.ArgumentError, match="roles must alternate"):
         render(folder, "{{ raise_exception('roles must alternate') }}", trust_template=trust)

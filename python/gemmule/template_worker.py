@@ -24,6 +24,7 @@ def render(source: str, context: dict[str, Any], fuel: int | None = None) -> str
         lstrip_blocks=True,
         fuel=fuel,
         debug=False,
+        finalizer=_final,
         filters={"tojson": _to_json},
         globals={"raise_exception": _raise_exception},
     )
@@ -32,6 +33,11 @@ def render(source: str, context: dict[str, Any], fuel: int | None = None) -> str
 
 def _raise_exception(message: Any = "") -> None:
     raise RefusalError(str(message))
+
+
+def _final(value: Any) -> Any:
+    # minijinja's own way writes 1e+20 with all its zeros; transformers' templates write numbers as Python does.
+    return repr(value) if isinstance(value, float) else NotImplemented
 
 
 def _to_json(value: Any, indent: int | None = None, **others: Any) -> str:
