@@ -80,14 +80,27 @@ def test_reads_again_what_the_cache_has_lost(folder, tokenizer):
     assert chat.send("Go", max_tokens=3).usage.cached_tokens > 0
 
 
-def test_thoughts_are_kept_for_the_template(folder, tokenizer):
+def test_thoughts_are_kept_apart(folder, tokenizer):
+    """Also where the model was not asked for one. The template leaves them out of what is read again."""
     model = fake_model(folder, Speaker(tokenizer, "<|channel>thought\nhmm<channel|>Yes."))
     chat = model.chat()
-    assert chat.send("Hi").text == "thought\nhmmYes."
-    assert chat.messages[-1]["content"] == "<|channel>thought\nhmm<channel|>Yes."
-    model._core.prefilled.clear()
+    assert (chat.send("Hi").text, chat.messages[-1]["reasoning"]) == ("Yes.", "hmm")
+    usage = chat.send("Go").usage
+    prompt = tokenizer.decode(chat._ids[: usage.prompt_tokens])
+    assert "<|turn>model\nYes.<turn|>" in prompt
+    assert "hmm" not in prompt
+
+
+def test_an_answer_s_own_words_are_no_marks(folder, tokenizer):
+    """What a model spells in ordinary tokens is text in the next turn too."""
+    spelled = "a<|channel>b<channel|>c"
+    speaker = Speaker(tokenizer, "x")
+    speaker.turns[0] = [*tokenizer.encode(spelled, add_special_tokens=False, parse_special=False), TURN_END]
+    model = fake_model(folder, speaker, can_rewind=False)
+    chat = model.chat()
+    assert chat.send("Hi").text == chat.messages[-1]["content"] == spelled
     chat.send("Go")
-    assert "hmm" not in tokenizer.decode(tokenizer.encode_messages(chat.messages))
+    assert f"<|turn>model\n{spelled}<turn|>" in tokenizer.decode(chat._ids)
 
 
 def test_stop_strings_cut_the_history_too(folder, tokenizer):

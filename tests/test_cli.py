@@ -74,7 +74,8 @@ def test_generate_json(capsys):
     output = capsys.readouterr().out
     said = json.loads(output)
     assert output.count("\n") == 1
-    assert {"prompt", "text", "tokens", "logprobs", "finish_reason", "usage"} == said.keys()
+    keys = {"prompt", "text", "tokens", "logprobs", "finish_reason", "usage", "thinking", "tool_calls"}
+    assert said.keys() == keys
     assert len(said["logprobs"]) == len(said["tokens"]) == said["usage"]["completion_tokens"] == 8
     assert said["usage"]["total_tokens"] == said["usage"]["prompt_tokens"] + 8
 

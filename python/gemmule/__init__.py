@@ -35,7 +35,7 @@ from .inspection import Inspection, inspect
 from .model import Model, load
 from .tokenizer import Tokenizer
 from .tool_calls import MalformedToolCall, ToolCall
-from .tools import ToolResult
+from .tools import ToolResult, ToolRun
 from .verification import Report, verify
 
 __version__: str = _compiled.__version__
@@ -71,6 +71,7 @@ __all__ = [
     "ToolCall",
     "ToolCallError",
     "ToolResult",
+    "ToolRun",
     "UnsupportedError",
     "Usage",
     "__version__",

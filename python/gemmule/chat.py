@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
+from . import _core, arguments
+from .answer import Marks
 from .checkpoint import GenerationConfig
-from .errors import ArgumentError
+from .errors import ArgumentError, UnsupportedError
 from .generate import Generation, Piece, Result, check_length, pieces
 from .rewinding import rewound
 from .sampling import GenerationOptions, Sampling
 from .tokenizer import Tokenizer
+from .tool_calls import AnyToolCall
+from .tools import AnyTool, ToolResult, ToolRun, collect, execute
+from .turns import answer_message, calls_of, not_executed, result_messages, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -35,64 +41,167 @@ class Chat:
         *,
         context: int,
         system: str | None = None,
+        thinking: bool | int = False,
+        tools: Iterable[AnyTool] | None = None,
     ) -> None:
         tokenizer.need_template()
         self._tokenizer = tokenizer
         self._defaults = defaults
         self._new_decoder = new_decoder
         self._context = context
+        self._marks = Marks.of(tokenizer)
+        self._thinking = thinking is not False
+        self._thought_tokens = None if isinstance(thinking, bool) else arguments.integer("thinking", thinking, least=1)
+        self._tools = collect(() if tools is None else tools)
         self._messages: list[dict[str, Any]] = []
         if system is not None:
             self._messages.append({"role": "system", "content": _checked("system", system)})
+        self._check_template()
         self._decoder = new_decoder()
         self._run: Generation | None = None  # the last turn
         self._answer: Generator[Piece, None, None] | None = None  # of the last turn, maybe unfinished
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """The conversation so far, as a new list of {"role", "content"}; answers with their special tokens."""
-        return [dict(message) for message in self._messages]
+        """The conversation so far, as a new list of {"role", "content"}. Answers have "reasoning" and "tool_calls" too,
+        where there are some, and results of calls stand behind them with the role "tool"."""
+        return deepcopy(self._messages)
 
     def send(self, text: str, **options: Unpack[GenerationOptions]) -> Result:
-        """Says `text` and waits for the whole answer. Options and errors are those of `Model.generate`."""
-        run, answer = self._begin(text, options)
-        for _ in answer:
-            pass
-        return run.result()
+        """Says `text` and waits for the whole answer. Options and errors are those of `Model.generate`.
+
+        The calls in its `tool_calls` are the caller's to make, see `send_tool_results`. Where the next turn is another
+        text, the model is told that they were not executed.
+        """
+        return self._finish(*self._begin(self._question(text), options))
 
     def stream(self, text: str, **options: Unpack[GenerationOptions]) -> Iterator[Piece]:
         """Says `text` and gives the answer piece by piece. Options and errors are those of `Model.stream`.
 
         The conversation goes on once the last piece is there; another turn before that gives this one up.
         """
-        return self._begin(text, {"logprobs": True, **options})[1]
+        return self._begin(self._question(text), {"logprobs": True, **options})[1]
 
-    def _begin(self, text: str, options: GenerationOptions) -> tuple[Generation, Generator[Piece, None, None]]:
-        sampling = Sampling.complete(self._defaults, **options)
-        self._give_up()
+    def send_tool_results(self, results: Sequence[Any], **options: Unpack[GenerationOptions]) -> Result:
+        """Answers the calls of the last answer, and waits for what the model makes of it.
+
+        Args:
+            results: one for each call, malformed ones too, in their order: a dict, or other plain data, such as a text.
+
+        Raises:
+            ArgumentError: another number of results than of calls, or something else than plain data.
+        """
+        return self._finish(*self._begin(self._responses(results), options))
+
+    def stream_tool_results(self, results: Sequence[Any], **options: Unpack[GenerationOptions]) -> Iterator[Piece]:
+        """`send_tool_results`, piece by piece as `stream`."""
+        return self._begin(self._responses(results), {"logprobs": True, **options})[1]
+
+    def run(
+        self, text: str, *, max_rounds: int = 8, raise_errors: bool = False, **options: Unpack[GenerationOptions]
+    ) -> ToolRun:
+        """Says `text`, makes the calls of the answer, tells the model what they gave, and so on until there are none.
+
+        What goes wrong with a call is told to the model, as {"error": text}, so that it can mend it or do without: a
+        function that raises or returns something else than plain data, a name that no tool has, arguments that do not
+        fit, a malformed call.
+
+        Args:
+            max_rounds: calls are made at most so often, at least 1. A last answer that still has some stays without
+                results: `finish_reason` is "max_rounds" then, and `send_tool_results` may go on.
+            raise_errors: what goes wrong with a call is raised instead.
+
+        Options are those of `send`, for each answer.
+
+        Raises:
+            ArgumentError: a tool was given as a schema, so that there is nothing to call.
+            ToolCallError: with `raise_errors`, a call that cannot be made. What functions raise comes as it is.
+            The conversation is as it was before then; what functions did is done.
+        """
+        arguments.integer("max_rounds", max_rounds, least=1)
+        for tool in self._tools.values():
+            if tool.function is None:
+                raise ArgumentError(
+                    f"tool {tool.name!r} is a schema, without a function that could be called",
+                    remedy="Call it yourself, with send and send_tool_results, or pass a function in its place.",
+                    found=tool.name,
+                )
+        begin = len(self._messages)
+        results: list[ToolResult] = []
+        try:
+            answers = [self.send(text, **options)]
+            while answers[-1].tool_calls and len(answers) <= max_rounds:
+                new = [self._execute(call, raise_errors) for call in answers[-1].tool_calls]
+                results += new
+                answers.append(self.send_tool_results([each.value for each in new], **options))
+        except BaseException:
+            del self._messages[begin:]
+            raise
+        return ToolRun(tuple(answers), tuple(results))
+
+    def _execute(self, call: AnyToolCall, raise_errors: bool) -> ToolResult:
+        result = execute(self._tools, call)
+        if raise_errors and result.error is not None:
+            raise result.error
+        return result
+
+    def _question(self, text: str) -> list[dict[str, Any]]:
+        """The messages with which `text` is said."""
         question = {"role": "user", "content": _checked("text", text)}
-        ids = np.array(self._tokenizer.encode_messages([*self._messages, question]), np.int32)
+        return [*not_executed(calls_of(self._messages)), question]
+
+    def _responses(self, results: Sequence[Any]) -> list[dict[str, Any]]:
+        """The messages with which calls are answered."""
+        calls = calls_of(self._messages)
+        if isinstance(results, (str, bytes)) or not isinstance(results, Sequence) or len(results) != len(calls):
+            raise ArgumentError(
+                f"results are {results!r:.80}; expected a list of {len(calls)}, one for each call of the last answer",
+                remedy="Pass them in the order of the answer's tool_calls.",
+                expected=f"a list of {len(calls)}",
+            )
+        return result_messages(calls, results)
+
+    def _begin(
+        self, new: list[dict[str, Any]], options: GenerationOptions
+    ) -> tuple[Generation, Generator[Piece, None, None]]:
+        sampling = Sampling.complete(self._defaults, **options)
+        if self._marks and sampling.end_tokens:  # at the beginning of a result the model has to be given it
+            sampling = replace(sampling, end_tokens=sampling.end_tokens | {self._marks.response})
+        self._give_up()
+        ids = np.array(self._encode([*self._messages, *new]), np.int32)
         check_length(len(ids), self._context)
         self._decoder = rewound(self._decoder, self._ids, ids, self._new_decoder)
-        self._run = Generation(self._decoder, ids, sampling, context=self._context, tokenizer=self._tokenizer)
-        self._answer = self._pieces(question, self._run, sampling)
+        self._run = Generation(
+            self._decoder,
+            ids,
+            sampling,
+            context=self._context,
+            tokenizer=self._tokenizer,
+            marks=self._marks,
+            thought_tokens=self._thought_tokens,
+        )
+        self._answer = self._pieces(new, self._run)
         return self._run, self._answer
 
-    def _pieces(self, question: dict[str, Any], run: Generation, sampling: Sampling) -> Generator[Piece, None, None]:
-        tokens: list[int] = []
+    def _encode(self, messages: list[dict[str, Any]]) -> list[int]:
+        return self._tokenizer.encode_messages(
+            shown(messages), tools=self._schemas, enable_thinking=self._thinking, raw_answers=False
+        )
+
+    @property
+    def _schemas(self) -> list[dict[str, Any]] | None:
+        return [tool.schema for tool in self._tools.values()] or None
+
+    def _pieces(self, new: list[dict[str, Any]], run: Generation) -> Generator[Piece, None, None]:
         for piece in pieces(run):
-            tokens.append(piece.token)
             if piece.finish_reason is not None:  # before the piece is given: nobody has to ask for another one
-                self._messages += [question, {"role": "assistant", "content": self._spoken(tokens, sampling)}]
+                self._messages += [*new, answer_message(run.result(), f"call_{len(self._messages)}")]
             yield piece
 
-    def _spoken(self, tokens: list[int], sampling: Sampling) -> str:
-        """The answer as it stands in the conversation: with its special tokens, so that the template finds a thought
-        in it, but without the end token and what a stop string cuts off."""
-        if tokens[-1] in sampling.end_tokens:
-            tokens = tokens[:-1]
-        text = self._tokenizer.decode(tokens)
-        return text[: min((place for place in map(text.find, sampling.stop) if place >= 0), default=len(text))]
+    def _finish(self, run: Generation, answer: Generator[Piece, None, None]) -> Result:
+        for _ in answer:
+            pass
+        return run.result()
 
     @property
     def _ids(self) -> NDArray[np.int32]:
@@ -108,6 +217,26 @@ class Chat:
             raise ArgumentError(
                 "this chat is giving another answer", remedy="Wait for it, or use one chat for each thread."
             ) from None
+
+    def _check_template(self) -> None:
+        """Raises UnsupportedError where thinking or tools are asked for, and the template writes nothing of them."""
+        asked = [{"role": "user", "content": "?"}]
+
+        def changes_nothing(**option: Any) -> bool:
+            render = self._tokenizer.apply_chat_template
+            return self._marks is None or render(asked, **option) == render(asked)
+
+        if self._thinking and changes_nothing(enable_thinking=True):
+            raise _unsupported("has no switch for thinking", "thinking=False")
+        if self._tools and changes_nothing(tools=self._schemas):
+            raise _unsupported("has no place for tools", "no tools")
+
+
+def _unsupported(reason: str, remedy: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"this checkpoint's chat template {reason}",
+        remedy=f"Use {remedy}, or put the template that the model's maker publishes into chat_template.jinja.",
+    )
 
 
 def _checked(name: str, text: object) -> str:

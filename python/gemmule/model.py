@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, overload
@@ -21,6 +21,7 @@ from .generate import Generation, Piece, Result, check_length, finished, pieces
 from .messages import Message, check, refuse_media
 from .sampling import GenerationOptions, Sampling
 from .tokenizer import Tokenizer
+from .tools import AnyTool
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs, Unpack
@@ -254,13 +255,33 @@ class Model:
         )
         return pieces(run)
 
-    def chat(self, system: str | None = None) -> Chat:
-        """A new conversation, by the checkpoint's chat template. Raises UnsupportedError where it has none.
+    def chat(
+        self, system: str | None = None, *, thinking: bool | int = False, tools: Iterable[AnyTool] | None = None
+    ) -> Chat:
+        """A new conversation, by the checkpoint's chat template.
 
         Args:
             system: instructions that stand before the first turn.
+            thinking: whether the model is to think before it answers; a number: with at most so many tokens in the
+                thoughts of an answer, at least 1. For all turns, because the switch stands at the beginning.
+            tools: what the model may call: functions with type hints, which `Chat.run` can call, or schemas,
+                {"type": "function", "function": {"name", "description", "parameters"}}.
+
+        Raises:
+            UnsupportedError: the checkpoint has no chat template, or one without a switch for thinking or a place for
+                tools.
+            ArgumentError: a tool that cannot be told to a model: a parameter without a hint, or of a type that a
+                schema cannot say, a name that two have or that is no identifier.
         """
-        return Chat(self._need_tokenizer(), self._defaults, self._new_decoder, context=self.context, system=system)
+        return Chat(
+            self._need_tokenizer(),
+            self._defaults,
+            self._new_decoder,
+            context=self.context,
+            system=system,
+            thinking=thinking,
+            tools=tools,
+        )
 
     def _new_decoder(self) -> _core.Decoder:
         """A new, empty sequence of the engine."""

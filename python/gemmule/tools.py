@@ -8,6 +8,7 @@ from typing import Any
 
 from . import tool_schema
 from .errors import ArgumentError, ToolCallError
+from .generate import Result
 from .messages import plain
 from .tool_calls import AnyToolCall, MalformedToolCall
 
@@ -36,6 +37,29 @@ class ToolResult:
     call: AnyToolCall
     value: Any
     error: Exception | None = None
+
+
+@dataclass(frozen=True)
+class ToolRun:
+    """What `Chat.run` did.
+
+    Attributes:
+        answers: all that the model said, in order; each but the last calls tools.
+        results: of all calls, in order.
+    """
+
+    answers: tuple[Result, ...]
+    results: tuple[ToolResult, ...]
+
+    @property
+    def text(self) -> str:
+        """The text of the last answer."""
+        return self.answers[-1].text
+
+    @property
+    def finish_reason(self) -> str:
+        """That of the last answer; "max_rounds" where it calls tools again, and was not followed any more."""
+        return "max_rounds" if self.answers[-1].tool_calls else self.answers[-1].finish_reason
 
 
 def collect(tools: Iterable[AnyTool]) -> dict[str, Tool]:
