@@ -20,7 +20,7 @@ class Engine:
         """sequences: how many are read and decoded together. settings: more arguments of gemmule.load. Returns what was
         loaded."""
         self.sequences = sequences
-        self.model = gemmule.load(path, threads=threads, context=context, **settings)
+        self.model = gemmule.load(path, threads=threads, context=context, prefix_cache=0, **settings)
         return {
             "version": gemmule.__version__,
             "target": gemmule.cpu()["target"],

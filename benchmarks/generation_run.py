@@ -66,7 +66,7 @@ def run(plan: Plan) -> dict[str, Any]:
 
 def load(plan: Plan) -> gemmule.Model:
     context = plan.prompt_tokens + plan.decode_tokens + 1
-    return gemmule.load(plan.folder, threads=plan.threads, context=context, kv=plan.kv)
+    return gemmule.load(plan.folder, threads=plan.threads, context=context, kv=plan.kv, prefix_cache=0)
 
 
 def check(model: gemmule.Model, prompt: np.ndarray[Any, Any], rounds: list[list[int]]) -> dict[str, bool]:

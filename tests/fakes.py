@@ -34,6 +34,8 @@ class FakeCore:
 class FakeDecoder:
     """Stands for `_core.Decoder`: the likeliest id has probability 1/2, the others share the rest."""
 
+    cache_bytes = 1
+
     def __init__(self, core: FakeCore) -> None:
         self.core = core
         self.ids: list[int] = []
@@ -66,6 +68,11 @@ class FakeDecoder:
         if self.core.can_rewind:
             del self.ids[length:]
         return self.core.can_rewind
+
+    def fork(self) -> "FakeDecoder":
+        twin = FakeDecoder(self.core)
+        twin.ids = list(self.ids)
+        return twin
 
     def _row(self, ids: list[int]) -> np.ndarray:
         row = np.zeros(self.core.vocab_size, np.float32)

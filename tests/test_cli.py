@@ -74,8 +74,8 @@ def test_generate_json(capsys):
     output = capsys.readouterr().out
     said = json.loads(output)
     assert output.count("\n") == 1
-    keys = {"prompt", "text", "tokens", "logprobs", "finish_reason", "usage", "thinking", "tool_calls"}
-    assert said.keys() == keys
+    facts = {"finish_reason", "usage", "context_full", "dropped_turns", "thinking", "tool_calls"}
+    assert {"prompt", "text", "tokens", "logprobs"} | facts == said.keys()
     assert len(said["logprobs"]) == len(said["tokens"]) == said["usage"]["completion_tokens"] == 8
     assert said["usage"]["total_tokens"] == said["usage"]["prompt_tokens"] + 8
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -187,6 +188,54 @@ def test_calls_without_results_are_said_to_be_not_executed(folder):
     assert written in TOKENS.decode(script.prompts[1])
     roles = [message["role"] for message in chat.messages]
     assert roles == ["user", "assistant", "tool", "assistant", "user", "assistant"]
+
+
+def test_undo_takes_calls_and_results_back(folder):
+    chat, _ = chat_of(folder, PARIS, "Well.", PARIS, "No.", "Again.", tools=[get_weather])
+    chat.run("Hi")
+    before = chat.messages
+    chat.send("And now?")
+    asked = chat.messages
+    chat.send("Leave it.")  # behind calls without results
+    fork = chat.fork()
+    chat.undo()
+    assert chat.messages == asked
+    chat.undo()
+    assert chat.messages == before
+    chat.undo()
+    assert chat.messages == []
+    assert len(fork.messages) == len(asked) + 4
+    assert fork.send("Go on.").text == "Again."
+
+
+def test_a_run_that_fails_brings_dropped_turns_back(folder):
+    chat, _ = chat_of(
+        folder, "Yes. " * 30, "Yes. " * 30, PARIS, tools=[get_weather], context=800, context_full="drop-oldest-turns"
+    )
+    for _ in range(2):
+        chat.send("Hi " * 20, max_tokens=None)
+    before = chat.messages
+
+    def broken(city: str, unit: str = "celsius"):
+        raise KeyboardInterrupt
+
+    (tool,) = chat._tools.values()
+    chat._tools = {tool.name: replace(tool, function=broken)}
+    with pytest.raises(KeyboardInterrupt):
+        chat.run("word " * 20, max_tokens=200)
+    assert chat.messages == before
+    assert chat.dropped_turns == 0
+
+
+def test_results_are_not_parted_from_their_calls(folder):
+    chat, _ = chat_of(
+        folder, "Yes. " * 60, PARIS, "Well.", tools=[get_weather], context=800, context_full="drop-oldest-turns"
+    )
+    chat.send("Hi", max_tokens=None)
+    calls = chat.send("Weather?", max_tokens=200).tool_calls
+    result = chat.send_tool_results(["hot " * 60 for _ in calls], max_tokens=200)
+    assert result.dropped_turns == chat.dropped_turns == 1
+    assert [message["role"] for message in chat.messages] == ["user", "assistant", "tool", "assistant"]
 
 
 def test_text_beside_calls(folder):

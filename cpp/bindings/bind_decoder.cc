@@ -1,4 +1,7 @@
 #include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <vector>
 
 #include "base/error.h"
 #include "bindings/bind.h"
@@ -54,6 +57,40 @@ py::tuple RunCompare(Decoder& model, Decoder& reference, const Tokens& tokens, s
   return py::make_tuple(nll, reference_nll, kl, same_top);
 }
 
+py::list Extents(const Decoder& decoder, std::size_t length) {
+  py::list list;
+  for (const KvCache::Extent& extent : decoder.Extents(length)) {
+    py::dict dict;
+    dict["layer"] = extent.layer;
+    dict["encoding"] = Name(extent.encoding);
+    dict["num_key_value_heads"] = extent.num_key_value_heads;
+    dict["head_dim"] = extent.head_dim;
+    dict["first"] = extent.first;
+    dict["bytes"] = extent.bytes;
+    list.append(dict);
+  }
+  return list;
+}
+
+Bytes Export(Decoder& decoder, std::size_t i) {
+  const auto extents = decoder.Extents(decoder.length());
+  Bytes state(static_cast<py::ssize_t>(i < extents.size() ? extents[i].bytes : 0));
+  const std::span<std::uint8_t> out(state.mutable_data(), static_cast<std::size_t>(state.size()));
+  const py::gil_scoped_release nogil;
+  decoder.Export(i, std::as_writable_bytes(out));
+  return state;
+}
+
+std::shared_ptr<Decoder> FromStates(const std::shared_ptr<Checkpoint>& checkpoint, std::size_t length,
+                                    const std::vector<Bytes>& states) {
+  std::vector<std::span<const std::byte>> views;
+  for (const Bytes& state : states) {
+    views.push_back(std::as_bytes(std::span(state.data(), static_cast<std::size_t>(state.size()))));
+  }
+  const py::gil_scoped_release nogil;
+  return Decoder::FromStates(ModelOf(checkpoint), length, views);
+}
+
 }  // namespace
 
 std::span<const std::int32_t> Ids(const Tokens& tokens) {
@@ -87,7 +124,14 @@ void BindDecoder(py::module_& module) {
       .def("logits", &Logits, py::arg("ids").noconvert())
       .def("score", &Score, py::arg("ids").noconvert(), py::arg("first"))
       .def("compare", &RunCompare, py::arg("reference"), py::arg("ids").noconvert(), py::arg("first"))
-      .def("rewind", &Decoder::Rewind, py::arg("length"));
+      .def("rewind", &Decoder::Rewind, py::arg("length"))
+      .def("fork", &Decoder::Fork)
+      .def("extents", &Extents, py::arg("length"))
+      .def("export_state", &Export, py::arg("i"))
+      .def_static("from_states", &FromStates, py::arg("model"), py::arg("length"), py::arg("states"))
+      .def_static(
+          "shared_cache_bytes", [](const std::vector<Decoder*>& decoders) { return Decoder::CacheBytes(decoders); },
+          py::arg("decoders"));
 }
 
 }  // namespace gemmule

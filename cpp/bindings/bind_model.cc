@@ -1,9 +1,12 @@
+#include <cstddef>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "bindings/bind.h"
+#include "engine/fingerprint.h"
 #include "engine/gguf_text.h"
 #include "engine/load.h"
 
@@ -166,6 +169,15 @@ void BindModel(py::module_& module) {
            [](const Checkpoint& c) {
              const py::gil_scoped_release nogil;
              return ReadGgufTokenizer(c.metadata);
+           })
+      .def("fingerprint",
+           [](const Checkpoint& c) {
+             std::vector<std::byte> print;
+             {
+               const py::gil_scoped_release nogil;
+               print = Fingerprint(c);
+             }
+             return py::bytes(reinterpret_cast<const char*>(print.data()), print.size());
            })
       .def_property_readonly("end_tokens", [](const Checkpoint& c) { return c.end_tokens; })
       .def_property_readonly("info", &Info);

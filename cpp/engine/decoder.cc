@@ -1,13 +1,38 @@
 #include "engine/decoder.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
+#include <unordered_set>
+#include <utility>
 
 #include "base/error.h"
 #include "engine/pass.h"
 #include "kernels/log_sum_exp.h"
+#include "quant/scale_view.h"
 
 namespace gemmule {
+namespace {
+
+// Throws FormatError for a state of another size, or with a number in it that no layer gives.
+void CheckState(const KvCache::Extent& extent, std::span<const std::byte> state) {
+  const std::string name = "layer " + std::to_string(extent.layer);
+  if (state.size() != extent.bytes) {
+    throw FormatError("the state has another size than its layer's keys and values",
+                      {.tensor = name,
+                       .expected = std::to_string(extent.bytes) + " bytes",
+                       .found = std::to_string(state.size()) + " bytes"});
+  }
+  if (IsCoded(extent.encoding)) return;
+  for (std::size_t i = 0; i < state.size() / RowBytes(extent.encoding, 1); ++i) {
+    if (!std::isfinite(FloatAt(extent.encoding, state.data(), i))) {
+      throw FormatError("the state holds a number that is not finite",
+                        {.tensor = name, .expected = "finite numbers", .found = "NaN or infinity"});
+    }
+  }
+}
+
+}  // namespace
 
 Decoder::Decoder(std::shared_ptr<const Model> model, Observer* observer)
     : model_(std::move(model)), cache_(*model_, Forward::kChunk), scratch_(*model_, observer) {}
@@ -116,6 +141,53 @@ bool Decoder::Rewind(std::size_t length) {
   if (length != 0 && !cache_.Holds(length)) return false;
   length_ = length;
   return true;
+}
+
+std::shared_ptr<Decoder> Decoder::Fork() {
+  const Use use(*this);
+  auto fork = std::make_shared<Decoder>(model_);
+  fork->cache_ = cache_.Fork();
+  fork->length_ = length_;
+  return fork;
+}
+
+void Decoder::Export(std::size_t i, std::span<std::byte> out) {
+  const Use use(*this);
+  const std::vector<KvCache::Extent> extents = Extents(length_);
+  if (i >= extents.size() || extents[i].bytes != out.size()) {
+    throw ArgumentError("state " + std::to_string(i) + " in " + std::to_string(out.size()) +
+                        " bytes: this decoder has " + std::to_string(extents.size()) + " states of other sizes");
+  }
+  cache_.Export(extents[i], out);
+}
+
+std::shared_ptr<Decoder> Decoder::FromStates(std::shared_ptr<const Model> model, std::size_t length,
+                                             std::span<const std::span<const std::byte>> states) {
+  if (length > model->context) {
+    throw ContextError("a state of " + std::to_string(length) + " tokens does not fit: the context holds " +
+                           std::to_string(model->context),
+                       "Load the model with a larger context=, up to the checkpoint's own.");
+  }
+  auto decoder = std::make_shared<Decoder>(std::move(model));
+  const std::vector<KvCache::Extent> extents = decoder->Extents(length);
+  if (states.size() != extents.size()) {
+    throw FormatError("a cache needs the states of all layers that own keys and values",
+                      {.expected = std::to_string(extents.size()) + " states", .found = std::to_string(states.size())});
+  }
+  for (std::size_t i = 0; i < extents.size(); ++i) CheckState(extents[i], states[i]);
+  decoder->cache_.Import(length, states);
+  decoder->length_ = length;
+  return decoder;
+}
+
+std::size_t Decoder::CacheBytes(std::span<Decoder* const> decoders) {
+  std::unordered_set<const std::byte*> counted;
+  std::size_t total = 0;
+  for (Decoder* decoder : decoders) {
+    const Use use(*decoder);
+    total += decoder->cache_.CountBytes(counted);
+  }
+  return total;
 }
 
 }  // namespace gemmule

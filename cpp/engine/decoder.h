@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/parallel.h"
 #include "engine/scratch.h"
@@ -41,6 +42,21 @@ class Decoder {
   // Forgets all but the first `length` tokens. False, and nothing changed, where a sliding layer no longer has the keys
   // that the next token needs.
   bool Rewind(std::size_t length);
+
+  // A decoder without observer that has seen the same tokens and goes on by itself; what it costs: KvCache::Fork.
+  std::shared_ptr<Decoder> Fork();
+
+  // What has to be kept of `length` tokens of this model so that a decoder can go on behind them.
+  std::vector<KvCache::Extent> Extents(std::size_t length) const { return cache_.Extents(length); }
+  // Copies Extents(length())[i] out. Throws ArgumentError where there is no such one; out.size() is its bytes.
+  void Export(std::size_t i, std::span<std::byte> out);
+  // A decoder that goes on behind `length` tokens, from all of Extents(length) as Export gave them. Throws ContextError
+  // where the model's context is shorter, FormatError where states are missing, of another size, or not finite.
+  static std::shared_ptr<Decoder> FromStates(std::shared_ptr<const Model> model, std::size_t length,
+                                             std::span<const std::span<const std::byte>> states);
+
+  // Bytes of the caches of all `decoders`, blocks that several share counted once.
+  static std::size_t CacheBytes(std::span<Decoder* const> decoders);
 
   // Books the time of the calls to come on `profile` (Forward::Watch), until it is null.
   void Watch(std::shared_ptr<Profile> profile);

@@ -36,4 +36,15 @@ struct KvView {
 void StoreKeysValues(Encoding encoding, std::span<const float> keys, std::span<const float> values, std::size_t e,
                      float k_scale, float v_scale, std::size_t position, std::byte* block);
 
+// One position as it lies in files: the keys of G heads, then their values, (2, G, RowBytes(encoding, E)) bytes.
+constexpr std::size_t PositionBytes(Encoding encoding, std::size_t heads, std::size_t e) {
+  return 2 * heads * RowBytes(encoding, e);
+}
+// Copies a position out of its block, and into one. What fills a head up to HeadBytes stays out, and becomes 0 or
+// stays as it was.
+void CopyFromBlock(Encoding encoding, std::size_t heads, std::size_t e, std::size_t position, const std::byte* block,
+                   std::byte* bytes);
+void CopyIntoBlock(Encoding encoding, std::size_t heads, std::size_t e, std::size_t position, const std::byte* bytes,
+                   std::byte* block);
+
 }  // namespace gemmule

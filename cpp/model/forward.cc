@@ -50,7 +50,7 @@ void Forward::Begin(std::span<const Segment> segments, std::span<const std::int3
   positions_.clear();
   caches_.clear();
   for (const Segment& segment : segments) {
-    segment.cache->Reserve(segment.position + segment.tokens);
+    segment.cache->Reserve(segment.position, segment.position + segment.tokens);
     for (std::size_t i = 0; i < segment.tokens; ++i) {
       positions_.push_back(segment.position + i);
       caches_.push_back(segment.cache);

@@ -1,6 +1,11 @@
 #include "model/kv_cache.h"
 
 #include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/checked.h"
+#include "base/error.h"
 
 namespace gemmule {
 namespace {
@@ -14,6 +19,11 @@ Encoding CacheEncoding(KvMode mode, LayerType type) {
   return Encoding::kF32;
 }
 
+std::size_t BlocksFor(std::size_t positions) { return (positions + KvView::kBlock - 1) / KvView::kBlock; }
+
+// The first position that a sliding layer needs behind `length` tokens.
+std::size_t Oldest(std::size_t length, std::size_t window) { return length + 1 > window ? length + 1 - window : 0; }
+
 }  // namespace
 
 KvCache::KvCache(const Model& model, std::size_t chunk) : window_(model.config.sliding_window) {
@@ -24,6 +34,7 @@ KvCache::KvCache(const Model& model, std::size_t chunk) : window_(model.config.s
     LayerCache& layer = layers_[i];
     layer.encoding = CacheEncoding(model.kv, config.type);
     layer.head_dim = config.head_dim;
+    layer.heads = config.num_key_value_heads;
     layer.row_bytes = config.num_key_value_heads * HeadBytes(layer.encoding, config.head_dim);
     // The window before the chunk and the chunk, wherever in a block they begin.
     if (config.type == LayerType::kSliding) layer.ring = (window_ - 1 + chunk - 1) / KvView::kBlock + 2;
@@ -32,15 +43,32 @@ KvCache::KvCache(const Model& model, std::size_t chunk) : window_(model.config.s
   }
 }
 
-void KvCache::Reserve(std::size_t end) {
-  const std::size_t wanted = (end + KvView::kBlock - 1) / KvView::kBlock;
+KvCache KvCache::Fork() {
+  for (LayerCache& layer : layers_) {
+    for (Block& block : layer.blocks) block.is_shared = true;
+  }
+  return *this;
+}
+
+void KvCache::Reserve(std::size_t begin, std::size_t end) {
+  if (begin == 0) reserved_ = oldest_ = 0;  // a sequence of its own: nothing of another one counts
+  const std::size_t wanted = BlocksFor(end);
   for (LayerCache& layer : layers_) {
     if (layer.row_bytes == 0) continue;
     const std::size_t blocks = layer.ring == 0 ? wanted : std::min(wanted, layer.ring);
     while (layer.blocks.size() < blocks) {
       layer.pointers.reserve(layer.blocks.size() + 1);
-      layer.blocks.emplace_back(2 * KvView::kBlock * layer.row_bytes);
-      layer.pointers.push_back(layer.blocks.back().data());
+      layer.blocks.push_back({std::make_shared<Buffer<std::byte>>(2 * KvView::kBlock * layer.row_bytes)});
+      layer.pointers.push_back(layer.blocks.back().buffer->data());
+    }
+    for (std::size_t i = begin / KvView::kBlock; i < wanted; ++i) {
+      const std::size_t place = i % layer.blocks.size();
+      Block& block = layer.blocks[place];
+      if (!block.is_shared) continue;
+      auto copy = std::make_shared<Buffer<std::byte>>(block.buffer->size());
+      std::copy_n(block.buffer->data(), block.buffer->size(), copy->data());
+      block = {std::move(copy)};
+      layer.pointers[place] = block.buffer->data();
     }
   }
   reserved_ = std::max(reserved_, end);
@@ -49,8 +77,8 @@ void KvCache::Reserve(std::size_t end) {
 void KvCache::Write(std::size_t layer_index, std::size_t position, std::span<const float> keys,
                     std::span<const float> values) {
   LayerCache& layer = layers_[layer_index];
-  std::byte* block = layer.blocks[position / KvView::kBlock % layer.blocks.size()].data();
-  StoreKeysValues(layer.encoding, keys, values, layer.head_dim, layer.k_scale, layer.v_scale, position, block);
+  StoreKeysValues(layer.encoding, keys, values, layer.head_dim, layer.k_scale, layer.v_scale, position,
+                  BlockToWrite(layer, position));
 }
 
 KvView KvCache::View(std::size_t layer_index) const {
@@ -60,22 +88,67 @@ KvView KvCache::View(std::size_t layer_index) const {
 }
 
 bool KvCache::Holds(std::size_t length) const {
-  const std::size_t needed = length + 1 > window_ ? length + 1 - window_ : 0;  // the oldest position
+  const std::size_t needed = Oldest(length, window_);
   for (const LayerCache& layer : layers_) {
     if (layer.ring == 0 || reserved_ == 0) continue;
     const std::size_t last_block = (reserved_ - 1) / KvView::kBlock;
     const std::size_t oldest_block = last_block + 1 > layer.ring ? last_block + 1 - layer.ring : 0;
-    if (needed < oldest_block * KvView::kBlock) return false;
+    if (needed < std::max(oldest_, oldest_block * KvView::kBlock)) return false;
   }
   return true;
 }
 
 std::size_t KvCache::bytes() const {
+  std::unordered_set<const std::byte*> counted;
+  return CountBytes(counted);
+}
+
+std::size_t KvCache::CountBytes(std::unordered_set<const std::byte*>& counted) const {
   std::size_t total = 0;
   for (const LayerCache& layer : layers_) {
-    for (const Buffer<std::byte>& block : layer.blocks) total += block.size();
+    for (const Block& block : layer.blocks) {
+      if (counted.insert(block.buffer->data()).second) total += block.buffer->size();
+    }
   }
   return total;
+}
+
+std::vector<KvCache::Extent> KvCache::Extents(std::size_t length) const {
+  std::vector<Extent> extents;
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const LayerCache& layer = layers_[i];
+    if (layer.row_bytes == 0) continue;
+    const std::size_t first = layer.ring == 0 ? 0 : Oldest(length, window_);
+    const auto bytes = CheckedMul(length - first, PositionBytes(layer.encoding, layer.heads, layer.head_dim));
+    if (!bytes) throw FormatError("the state of " + std::to_string(length) + " tokens is larger than any memory");
+    extents.push_back({i, layer.encoding, layer.head_dim, layer.heads, first, *bytes});
+  }
+  return extents;
+}
+
+void KvCache::Export(const Extent& extent, std::span<std::byte> out) const {
+  const LayerCache& layer = layers_[extent.layer];
+  const std::size_t step = PositionBytes(layer.encoding, layer.heads, layer.head_dim);
+  for (std::size_t i = 0; i < out.size() / step; ++i) {
+    const std::size_t position = extent.first + i;
+    const std::byte* block = layer.pointers[position / KvView::kBlock % layer.pointers.size()];
+    CopyFromBlock(layer.encoding, layer.heads, layer.head_dim, position, block, out.data() + i * step);
+  }
+}
+
+void KvCache::Import(std::size_t length, std::span<const std::span<const std::byte>> states) {
+  Reserve(0, length);
+  oldest_ = Oldest(length, window_);
+  const std::vector<Extent> extents = Extents(length);
+  for (std::size_t n = 0; n < extents.size(); ++n) {
+    LayerCache& layer = layers_[extents[n].layer];
+    const std::size_t step = PositionBytes(layer.encoding, layer.heads, layer.head_dim);
+    for (std::size_t i = 0; i < states[n].size() / step; ++i) {
+      const std::size_t position = extents[n].first + i;
+      CopyIntoBlock(layer.encoding, layer.heads, layer.head_dim, position, states[n].data() + i * step,
+                    BlockToWrite(layer, position));
+    }
+  }
 }
 
 }  // namespace gemmule

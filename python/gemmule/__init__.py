@@ -12,6 +12,7 @@ from typing import Any as _Any
 
 from . import _core as _compiled
 from .chat import Chat
+from .chat_file import SavedChat, read_chat
 from .conversion.converting import convert
 from .conversion.report import ConvertReport
 from .divergence import Divergence, compare
@@ -67,6 +68,7 @@ __all__ = [
     "Report",
     "ResourceError",
     "Result",
+    "SavedChat",
     "Tokenizer",
     "ToolCall",
     "ToolCallError",
@@ -83,5 +85,6 @@ __all__ = [
     "load",
     "perplexity",
     "pull",
+    "read_chat",
     "verify",
 ]

@@ -95,6 +95,8 @@ class Model:
         """Of a GGUF file: its keys and values, but for arrays of more than 1024 elements. Else empty."""
     def gguf_tokenizer(self) -> Tokenizer | None:
         """The tokenizer in a GGUF file's metadata; None where there is none."""
+    def fingerprint(self) -> bytes:
+        """What tells the checkpoint from others, to be hashed: name, type, shape and some bytes of every tensor."""
     @property
     def end_tokens(self) -> list[int]:
         """Of a GGUF file: ids that end a text. Else empty."""
@@ -185,6 +187,24 @@ class Decoder:
     def rewind(self, length: int) -> bool:
         """Forgets all but the first `length` tokens. False, and nothing changed, where a sliding layer has already
         overwritten keys that position `length` still needs."""
+    def fork(self) -> Decoder:
+        """One that has seen the same tokens and goes on by itself. They share the cache; who writes first into a block
+        of it makes a copy of that block."""
+    def extents(self, length: int) -> list[dict[str, Any]]:
+        """What has to be kept of `length` tokens of this model, of each layer that owns its keys: layer, encoding,
+        num_key_value_heads (G), head_dim (E), first (position; sliding layers keep the window), bytes.
+
+        A state is the bytes of positions [first, length), of each the keys of G heads and then their values, as the
+        cache encodes them: "f32" and "bf16" little-endian, "c8" one code a byte, "c4" two."""
+    def export_state(self, i: int) -> NDArray[np.uint8]:
+        """State number i of `extents(length)`, of the tokens in the cache."""
+    @staticmethod
+    def from_states(model: Model, length: int, states: Sequence[NDArray[np.uint8]]) -> Decoder:
+        """One that goes on behind `length` tokens, from all states. Raises ContextError where they do not fit,
+        FormatError for a state of another size or with a number that is not finite."""
+    @staticmethod
+    def shared_cache_bytes(decoders: Sequence[Decoder]) -> int:
+        """Bytes of all their caches, what they share counted once."""
 
 @final
 class Batch:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, arguments
+from . import _core, arguments, chat_file
 from .answer import Marks
+from .chat_file import ModelIdentity, SavedChat
 from .checkpoint import GenerationConfig
-from .errors import ArgumentError, UnsupportedError
+from .context_full import CHOICES, DROP, ERROR, STOP, drop_oldest, room_for_answer
+from .errors import ArgumentError, ContextError, UnsupportedError
 from .generate import Generation, Piece, Result, check_length, pieces
+from .prefixes import Prefixes
 from .rewinding import rewound
 from .sampling import GenerationOptions, Sampling
 from .tokenizer import Tokenizer
 from .tool_calls import AnyToolCall
 from .tools import AnyTool, ToolResult, ToolRun, collect, execute
-from .turns import answer_message, calls_of, not_executed, result_messages, shown
+from .turns import answer_message, calls_of, not_executed, result_messages, shown, turn_begins
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -37,18 +41,23 @@ class Chat:
         self,
         tokenizer: Tokenizer,
         defaults: GenerationConfig,
-        new_decoder: Callable[[], _core.Decoder],
+        prefixes: Prefixes,
         *,
         context: int,
+        identity: Callable[[], ModelIdentity],
         system: str | None = None,
         thinking: bool | int = False,
         tools: Iterable[AnyTool] | None = None,
+        context_full: str = STOP,
     ) -> None:
         tokenizer.need_template()
         self._tokenizer = tokenizer
         self._defaults = defaults
-        self._new_decoder = new_decoder
+        self._prefixes = prefixes
         self._context = context
+        self._identity = identity
+        self._context_full = arguments.choice("context_full", context_full, CHOICES)
+        self._dropped_turns = 0
         self._marks = Marks.of(tokenizer)
         self._thinking = thinking is not False
         self._thought_tokens = None if isinstance(thinking, bool) else arguments.integer("thinking", thinking, least=1)
@@ -57,7 +66,8 @@ class Chat:
         if system is not None:
             self._messages.append({"role": "system", "content": _checked("system", system)})
         self._check_template()
-        self._decoder = new_decoder()
+        self._decoder = prefixes.new_decoder()
+        self._read = np.zeros(0, np.int32)  # ids that the decoder has seen before the last turn, if there was none yet
         self._run: Generation | None = None  # the last turn
         self._answer: Generator[Piece, None, None] | None = None  # of the last turn, maybe unfinished
 
@@ -66,6 +76,11 @@ class Chat:
         """The conversation so far, as a new list of {"role", "content"}. Answers have "reasoning" and "tool_calls" too,
         where there are some, and results of calls stand behind them with the role "tool"."""
         return deepcopy(self._messages)
+
+    @property
+    def dropped_turns(self) -> int:
+        """Turns at the beginning that are no longer in `messages`, because the context was full."""
+        return self._dropped_turns
 
     def send(self, text: str, **options: Unpack[GenerationOptions]) -> Result:
         """Says `text` and waits for the whole answer. Options and errors are those of `Model.generate`.
@@ -81,6 +96,66 @@ class Chat:
         The conversation goes on once the last piece is there; another turn before that gives this one up.
         """
         return self._begin(self._question(text), {"logprobs": True, **options})[1]
+
+    def fork(self) -> Chat:
+        """A second conversation that has come as far as this one; from here on each goes its own way.
+
+        An answer that is not finished stays with this one. The cache is shared: a fork costs its list of blocks, and
+        later, for whichever of the two goes on, a copy of each block that it writes into.
+        """
+        twin = copy(self)
+        twin._messages = deepcopy(self._messages)
+        twin._decoder = self._decoder.fork()
+        twin._read = self._ids[: twin._decoder.length].copy()
+        twin._run = twin._answer = None
+        return twin
+
+    def undo(self) -> None:
+        """Takes back the last turn: what was said, the answer, and calls and results between them.
+
+        An unfinished answer is given up, as always; turns that were dropped do not come back.
+
+        Raises ArgumentError where there is no turn.
+        """
+        self._give_up()
+        begins = turn_begins(self._messages)
+        if not begins:
+            raise ArgumentError("there is no turn to take back", remedy="Say something first.")
+        self._messages = self._messages[: begins[-1]]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the conversation to a file, in the place of one of this name: the turns as readable JSON, and the
+        cache as far as the next turn can use it. `Model.load_chat` goes on from there; an unfinished answer is not in
+        it.
+
+        Raises:
+            ArgumentError: the path is none, or a folder.
+            MissingFileError: there is no such folder to write in.
+            ResourceError: the disk is full, or the system refuses to write there. Nothing is left then.
+        """
+        # What the template makes of a next turn: it may leave out some of the last answer, and the cache goes back.
+        next_turn = np.array(self._encode([*self._messages, {"role": "user", "content": ""}]), np.int32)
+        decoder = self._begun(self._decoder.fork(), next_turn)
+        saved = SavedChat(
+            messages=self.messages,
+            sampling=self._defaults.words(),
+            settings={
+                "thinking": self._thinking if self._thought_tokens is None else self._thought_tokens,
+                "tools": self._schemas or [],
+                "context_full": self._context_full,
+                "dropped_turns": self._dropped_turns,
+            },
+            model=self._identity(),
+            gemmule=_core.__version__,
+            cached_tokens=decoder.length,
+        )
+        chat_file.write(path, saved, next_turn[: decoder.length], decoder)
+
+    def _go_on(self, saved: SavedChat, ids: NDArray[np.int32], decoder: _core.Decoder) -> None:
+        """Makes a new chat the one that was saved. ids (N,): what `decoder` has seen."""
+        self._messages = deepcopy(saved.messages)
+        self._dropped_turns = saved.settings["dropped_turns"]
+        self._read, self._decoder = ids, decoder
 
     def send_tool_results(self, results: Sequence[Any], **options: Unpack[GenerationOptions]) -> Result:
         """Answers the calls of the last answer, and waits for what the model makes of it.
@@ -126,7 +201,7 @@ class Chat:
                     remedy="Call it yourself, with send and send_tool_results, or pass a function in its place.",
                     found=tool.name,
                 )
-        begin = len(self._messages)
+        before, dropped_before = self._messages, self._dropped_turns
         results: list[ToolResult] = []
         try:
             answers = [self.send(text, **options)]
@@ -135,7 +210,7 @@ class Chat:
                 results += new
                 answers.append(self.send_tool_results([each.value for each in new], **options))
         except BaseException:
-            del self._messages[begin:]
+            self._messages, self._dropped_turns = before, dropped_before
             raise
         return ToolRun(tuple(answers), tuple(results))
 
@@ -168,20 +243,32 @@ class Chat:
         if self._marks and sampling.end_tokens:  # at the beginning of a result the model has to be given it
             sampling = replace(sampling, end_tokens=sampling.end_tokens | {self._marks.response})
         self._give_up()
-        ids = np.array(self._encode([*self._messages, *new]), np.int32)
+        if self._context_full == DROP:
+            most = self._context - room_for_answer(self._context, sampling.max_tokens)
+            kept, dropped, encoded = drop_oldest(self._messages, new, self._encode, most)
+        else:
+            kept, dropped, encoded = self._messages, 0, self._encode([*self._messages, *new])
+        ids = np.array(encoded, np.int32)
         check_length(len(ids), self._context)
-        self._decoder = rewound(self._decoder, self._ids, ids, self._new_decoder)
+        self._decoder = self._begun(self._decoder, ids)
         self._run = Generation(
             self._decoder,
             ids,
             sampling,
             context=self._context,
             tokenizer=self._tokenizer,
+            prefixes=self._prefixes,
             marks=self._marks,
             thought_tokens=self._thought_tokens,
         )
-        self._answer = self._pieces(new, self._run)
+        self._run.dropped_turns = dropped
+        self._answer = self._pieces([*kept, *new], self._run)
         return self._run, self._answer
+
+    def _begun(self, own: _core.Decoder, ids: NDArray[np.int32]) -> _core.Decoder:
+        """What has seen a beginning of `ids`: `own`, which has seen `_ids`, where it can go back that far."""
+        decoder = rewound(own, self._ids, ids, lambda: self._prefixes.begin(ids))
+        return decoder if decoder.length else self._prefixes.begin(ids)
 
     def _encode(self, messages: list[dict[str, Any]]) -> list[int]:
         return self._tokenizer.encode_messages(
@@ -192,10 +279,13 @@ class Chat:
     def _schemas(self) -> list[dict[str, Any]] | None:
         return [tool.schema for tool in self._tools.values()] or None
 
-    def _pieces(self, new: list[dict[str, Any]], run: Generation) -> Generator[Piece, None, None]:
+    def _pieces(self, messages: list[dict[str, Any]], run: Generation) -> Generator[Piece, None, None]:
         for piece in pieces(run):
             if piece.finish_reason is not None:  # before the piece is given: nobody has to ask for another one
-                self._messages += [*new, answer_message(run.result(), f"call_{len(self._messages)}")]
+                if run.context_full and self._context_full == ERROR:
+                    raise _full(self._context)
+                self._messages = [*messages, answer_message(run.result(), f"call_{len(messages)}")]
+                self._dropped_turns += run.dropped_turns
             yield piece
 
     def _finish(self, run: Generation, answer: Generator[Piece, None, None]) -> Result:
@@ -206,7 +296,7 @@ class Chat:
     @property
     def _ids(self) -> NDArray[np.int32]:
         """(N,) of the last turn; the decoder has seen the first `length` of them."""
-        return np.zeros(0, np.int32) if self._run is None else self._run.ids
+        return self._read if self._run is None else self._run.ids
 
     def _give_up(self) -> None:
         """Ends an answer that was left unfinished."""
@@ -236,6 +326,14 @@ def _unsupported(reason: str, remedy: str) -> UnsupportedError:
     return UnsupportedError(
         f"this checkpoint's chat template {reason}",
         remedy=f"Use {remedy}, or put the template that the model's maker publishes into chat_template.jinja.",
+    )
+
+
+def _full(context: int) -> ContextError:
+    return ContextError(
+        f"the answer does not fit: the context holds {context} tokens, and all are in use",
+        remedy='Use context_full="stop" or "drop-oldest-turns", or load the model with a larger context.',
+        expected=f"at most {context} tokens",
     )
 
 

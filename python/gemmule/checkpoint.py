@@ -170,6 +170,23 @@ class GenerationConfig:
         return cls._checked(file, said, end)
 
     @classmethod
+    def from_words(cls, file: Path, words: Mapping[str, Any]) -> GenerationConfig:
+        """From what `words` gave. Raises FormatError, which names `file`, for anything else."""
+        return cls._checked(file, words, words.get("eos_token_id"))
+
+    def words(self) -> dict[str, Any]:
+        """The same in the words of generation_config.json."""
+        return {
+            "eos_token_id": sorted(self.end_tokens),
+            "suppress_tokens": list(self.suppressed_tokens),
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "min_p": self.min_p,
+            "repetition_penalty": self.repetition_penalty,
+        }
+
+    @classmethod
     def from_gguf(cls, file: Path, metadata: Mapping[str, Any], end_tokens: Sequence[int]) -> GenerationConfig:
         """From the metadata of a GGUF file, and the end tokens that the engine found in it."""
         said = {name: metadata[key] for name, key in SAMPLING_KEYS.items() if key in metadata}

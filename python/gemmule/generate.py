@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from . import _core
 from .answer import AnswerStream, Marks
 from .errors import ContextError
+from .prefixes import Prefixes
 from .sampling import Sampling
 from .tokenizer import Tokenizer
 from .tool_calls import AnyToolCall
@@ -24,7 +25,8 @@ class Usage:
     Attributes:
         prompt_tokens: tokens before the first new one, `cached_tokens` included.
         completion_tokens: new tokens, the end token included.
-        cached_tokens: tokens of the prompt that were still in a chat's cache, so that they were not computed again.
+        cached_tokens: tokens of the prompt that were still in a cache, the chat's or one that the model keeps, so that
+            they were not computed again.
         prefill_seconds: time to read the rest of the prompt.
         decode_seconds: time in the model and the sampler after that; what a caller does between pieces is not in it.
 
@@ -65,6 +67,7 @@ class Piece:
         token: its id.
         logprob: ln p of the token, or None where log-probabilities were not asked for.
         finish_reason: None but for the last piece: "stop" (end token, stop string) or "length" (max_tokens, context).
+        context_full: of the last piece: whether the full context ended the text.
         thinking: in a chat, text of the model's thought that became certain with this token; `text` is the answer's.
         tool_calls: in a chat, calls that are complete with this token.
     """
@@ -73,6 +76,7 @@ class Piece:
     token: int
     logprob: float | None
     finish_reason: str | None
+    context_full: bool = False
     thinking: str = ""
     tool_calls: tuple[AnyToolCall, ...] = ()
 
@@ -87,6 +91,8 @@ class Result:
         logprobs: ln p of each token in nats, or None where they were not asked for.
         finish_reason: "stop" (end token, stop string) or "length" (max_tokens, full context).
         usage: counts and times.
+        context_full: whether the full context ended it.
+        dropped_turns: in a chat, turns at its beginning that were dropped to make room for this one.
         thinking: in a chat, what the model thought before it answered; None where it did not.
         tool_calls: in a chat, the calls that the model asks for, malformed ones too, in their order.
     """
@@ -96,6 +102,8 @@ class Result:
     logprobs: list[float] | None
     finish_reason: str
     usage: Usage
+    context_full: bool = False
+    dropped_turns: int = 0
     thinking: str | None = None
     tool_calls: tuple[AnyToolCall, ...] = ()
 
@@ -107,6 +115,8 @@ class Generation:
         decoder: has seen the first `decoder.length` of `ids`.
         sampler: of this sequence alone.
         finish_reason: None until the last piece is there.
+        context_full: whether the full context was the reason.
+        dropped_turns: for `Result`.
         prefill_seconds, decode_seconds: for `Usage`; kept by whoever runs it.
     """
 
@@ -118,6 +128,7 @@ class Generation:
         *,
         context: int,
         tokenizer: Tokenizer | None,
+        prefixes: Prefixes | None = None,
         marks: Marks | None = None,
         thought_tokens: int | None = None,
     ) -> None:
@@ -129,9 +140,12 @@ class Generation:
         self.decoder = decoder
         self.sampler = sampling.sampler()
         self.finish_reason: str | None = None
+        self.context_full = False
+        self.dropped_turns = 0
         self.prefill_seconds = self.decode_seconds = 0.0
         self._sampling = sampling
         self._context = context
+        self._prefixes = prefixes
         self._answer = AnswerStream(tokenizer, sampling.stop, marks, thought_tokens)
         self._buffer = prompt.copy()
         self._prompt_tokens = self._length = len(prompt)
@@ -147,6 +161,12 @@ class Generation:
     def unread(self) -> NDArray[np.int32]:
         """What the decoder reads next: of the prompt what it has not seen, then the last token."""
         return self.ids[self.decoder.length :]
+
+    def read_prompt(self, prefill: Callable[[NDArray[np.int32]], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Logits (V,) behind the prompt; `prefill` as `first_piece` has it."""
+        if self._prefixes is None:
+            return prefill(self.unread)
+        return self._prefixes.read(self.decoder, self.ids, prefill)
 
     def allowed(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the sampler may choose from: logits (V,) without the suppressed tokens, or one token that must come."""
@@ -167,14 +187,18 @@ class Generation:
         said = self._answer.push(token)
         ended = token in self._sampling.end_tokens
         new = self._length - self._prompt_tokens
-        full = new == self._sampling.max_tokens or self.decoder.length >= self._context
-        if ended or full:
+        enough = new == self._sampling.max_tokens
+        full = self.decoder.length >= self._context
+        if ended or enough or full:
             said += self._answer.finish()
         if ended or self._answer.stopped:
             self.finish_reason = "stop"
-        elif full:
+        elif enough or full:
             self.finish_reason = "length"
-        self._pieces.append(Piece(said.text, token, logprob, self.finish_reason, said.thinking, said.tool_calls))
+            self.context_full = not enough
+        self._pieces.append(
+            Piece(said.text, token, logprob, self.finish_reason, self.context_full, said.thinking, said.tool_calls)
+        )
         return self._pieces[-1]
 
     def result(self) -> Result:
@@ -188,6 +212,8 @@ class Generation:
             logprobs=logprobs if self._sampling.logprobs else None,
             finish_reason=self.finish_reason or "length",
             usage=usage,
+            context_full=self.context_full,
+            dropped_turns=self.dropped_turns,
             thinking="".join(piece.thinking for piece in pieces) or None,
             tool_calls=tuple(call for piece in pieces for call in piece.tool_calls),
         )
@@ -202,7 +228,7 @@ class Generation:
 def first_piece(run: Generation, prefill: Callable[[NDArray[np.int32]], NDArray[np.float32]]) -> Piece:
     """Reads the prompt, with a call that returns the logits (V,) behind what it appends to the decoder."""
     begin = time.perf_counter()
-    logits = prefill(run.unread)
+    logits = run.read_prompt(prefill)
     run.prefill_seconds = time.perf_counter() - begin
     begin = time.perf_counter()
     token = run.sampler.sample(run.allowed(logits), run.ids)

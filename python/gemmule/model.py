@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, arguments, checkpoint, estimation, hub
+from . import _core, arguments, chat_file, checkpoint, estimation, hub
 from .arguments import TokenIds
 from .batch import finished_together
 from .chat import Chat
+from .chat_file import ModelIdentity
 from .checkpoint import GenerationConfig
 from .errors import ArgumentError, GemmuleError, UnsupportedError
 from .generate import Generation, Piece, Result, check_length, finished, pieces
 from .messages import Message, check, refuse_media
+from .prefixes import Prefixes
 from .sampling import GenerationOptions, Sampling
 from .tokenizer import Tokenizer
 from .tools import AnyTool
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs, Unpack
 
 ACTIVATIONS = ("auto", "float32", "int8")
+PREFIX_CACHE_BYTES = 256 << 20
 KV = ("auto", "float32", "bf16", "static")
 
 Prompt = str | TokenIds | Sequence[Message]
@@ -42,6 +45,7 @@ def load(
     kv: str = "auto",
     trust_template: bool = False,
     memory_limit: int | None = None,
+    prefix_cache: int | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -63,6 +67,9 @@ def load(
         trust_template: see `Tokenizer.from_pretrained`.
         memory_limit: bytes that the model may need, its whole context included; None: what the machine or the cgroup
             has free must hold the weights, and the context if it was given.
+        prefix_cache: bytes of caches that the model keeps of prompts it has read, so that a conversation that is sent
+            again, or a long beginning that several share, is not read again; results are the same to the bit. 0: none;
+            None: at most 256 MiB, or none with a memory_limit.
         revision, token, cache_dir, local_files_only: of a name on the hub; see `hub.pull`.
 
     Raises:
@@ -77,19 +84,23 @@ def load(
     core_context = 0 if context is None else arguments.integer("context", context, least=1, most=2**31 - 1)
     arguments.choice("activations", activations, ACTIVATIONS)
     arguments.choice("kv", kv, KV)
+    if prefix_cache is not None:
+        prefix_cache = arguments.integer("prefix_cache", prefix_cache, least=0)
     located = hub.locate(path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
     place = checkpoint.find(located)
     if place.is_dir():
         checkpoint.require_file(place / "config.json")
     estimation.require_room(place, context=context, kv=kv, activations=activations, memory_limit=memory_limit)
     core = _core.Model.load(str(place), core_threads, core_context, activations, kv)
-    return Model(core, place, trust_template=trust_template)
+    if prefix_cache is None:
+        prefix_cache = PREFIX_CACHE_BYTES if memory_limit is None else 0
+    return Model(core, place, trust_template=trust_template, prefix_cache=prefix_cache)
 
 
 class Model:
     """A checkpoint ready to run: immutable, so that threads may share it. Made by `load`."""
 
-    def __init__(self, core: _core.Model, folder: Path, *, trust_template: bool = False) -> None:
+    def __init__(self, core: _core.Model, folder: Path, *, trust_template: bool = False, prefix_cache: int = 0) -> None:
         self._core = core
         self._folder = folder
         self._trust_template = trust_template
@@ -99,6 +110,8 @@ class Model:
             self._defaults = GenerationConfig.from_gguf(folder, core.metadata, core.end_tokens)
         self._tokenizer: Tokenizer | None = None
         self._opening = Lock()
+        self._fingerprint: str | None = None  # once it was needed
+        self._prefixes = Prefixes(self._new_decoder, prefix_cache)
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -256,7 +269,12 @@ class Model:
         return pieces(run)
 
     def chat(
-        self, system: str | None = None, *, thinking: bool | int = False, tools: Iterable[AnyTool] | None = None
+        self,
+        system: str | None = None,
+        *,
+        thinking: bool | int = False,
+        tools: Iterable[AnyTool] | None = None,
+        context_full: str = "stop",
     ) -> Chat:
         """A new conversation, by the checkpoint's chat template.
 
@@ -266,6 +284,11 @@ class Model:
                 thoughts of an answer, at least 1. For all turns, because the switch stands at the beginning.
             tools: what the model may call: functions with type hints, which `Chat.run` can call, or schemas,
                 {"type": "function", "function": {"name", "description", "parameters"}}.
+            context_full: "stop" ends an answer where the context is full: `Result.context_full` says so. "error" raises
+                ContextError instead, and the conversation stays as it was. "drop-oldest-turns" forgets as many turns
+                before a new one as it takes to leave room for max_tokens, or for a quarter of the context if that is
+                less: `Result.dropped_turns` and `Chat.dropped_turns` count them; the system's instructions stay. What
+                is said, and does not fit even so, raises ContextError always.
 
         Raises:
             UnsupportedError: the checkpoint has no chat template, or one without a switch for thinking or a place for
@@ -273,15 +296,46 @@ class Model:
             ArgumentError: a tool that cannot be told to a model: a parameter without a hint, or of a type that a
                 schema cannot say, a name that two have or that is no identifier.
         """
+        return self._new_chat(self._defaults, system=system, thinking=thinking, tools=tools, context_full=context_full)
+
+    def load_chat(self, path: str | os.PathLike[str], *, tools: Iterable[AnyTool] | None = None) -> Chat:
+        """A conversation that `Chat.save` wrote: it goes on as the one that was saved would, bit for bit, and reads no
+        prompt twice.
+
+        Args:
+            tools: the functions again, which no file holds, for `Chat.run` to call; None: the schemas as saved.
+
+        Raises, where `gemmule.read_chat` may still give the turns:
+            MissingFileError: no such file.
+            FormatError: the file is damaged, wherever it is cut or changed.
+            ArgumentError: it is of another model, or of this one loaded with another kv= or activations=.
+            ContextError: this model was loaded with a context that is too short for it.
+        """
+        saved, ids, decoder = chat_file.read(path, self._core, self._identity())
+        chat = self._new_chat(
+            chat_file.defaults_of(saved, path),
+            thinking=saved.settings["thinking"],
+            tools=saved.settings["tools"] if tools is None else tools,
+            context_full=saved.settings["context_full"],
+        )
+        chat._go_on(saved, ids, decoder)
+        return chat
+
+    def _new_chat(self, defaults: GenerationConfig, **options: Any) -> Chat:
         return Chat(
             self._need_tokenizer(),
-            self._defaults,
-            self._new_decoder,
+            defaults,
+            self._prefixes,
             context=self.context,
-            system=system,
-            thinking=thinking,
-            tools=tools,
+            identity=self._identity,
+            **options,
         )
+
+    def _identity(self) -> ModelIdentity:
+        """What says that a chat's cache is of this model."""
+        if self._fingerprint is None:
+            self._fingerprint = chat_file.fingerprint(self._core)
+        return ModelIdentity(self._fingerprint, self._core.kv, self._core.activations, self._folder.name)
 
     def _new_decoder(self) -> _core.Decoder:
         """A new, empty sequence of the engine."""
@@ -312,7 +366,19 @@ class Model:
     def _generation(self, prompt: Prompt, options: GenerationOptions) -> Generation:
         sampling = self._sampling(options)
         ids = self._encode(prompt)
-        return Generation(self._new_decoder(), ids, sampling, context=self.context, tokenizer=self.tokenizer)
+        return self._begin(ids, sampling)
+
+    def _begin(self, ids: NDArray[np.int32], sampling: Sampling) -> Generation:
+        """A sequence of its own, which begins with what is kept of `ids`."""
+        check_length(len(ids), self.context)
+        return Generation(
+            self._prefixes.begin(ids),
+            ids,
+            sampling,
+            context=self.context,
+            tokenizer=self.tokenizer,
+            prefixes=self._prefixes,
+        )
 
     def _generate_together(self, prompts: Prompts, options: GenerationOptions) -> list[Result]:
         samplings = [self._sampling(options) for _ in prompts]  # each with a seed of its own, where none is given
@@ -324,10 +390,7 @@ class Model:
             except GemmuleError as error:
                 raise error.within(f"prompt {place}") from None
             encoded.append(ids)
-        runs = (
-            Generation(self._new_decoder(), ids, sampling, context=self.context, tokenizer=self.tokenizer)
-            for ids, sampling in zip(encoded, samplings, strict=True)
-        )
+        runs = (self._begin(ids, sampling) for ids, sampling in zip(encoded, samplings, strict=True))
         return finished_together(runs, self._new_batch())
 
     def _encode(self, prompt: Prompt) -> NDArray[np.int32]:

@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 from . import _core
 
 
+def common_length(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
+    """How many ids two sequences begin with alike."""
+    shorter = min(len(a), len(b))
+    different = np.flatnonzero(a[:shorter] != b[:shorter])
+    return int(different[0]) if different.size else shorter
+
+
 def rewound(
     decoder: _core.Decoder, seen: NDArray[np.int32], ids: NDArray[np.int32], new_decoder: Callable[[], _core.Decoder]
 ) -> _core.Decoder:
@@ -20,9 +27,7 @@ def rewound(
         seen: (N,) what `decoder` has seen; ids behind its `length` do not count.
         ids: (T,), T >= 1.
     """
-    shorter = min(decoder.length, len(seen), len(ids) - 1)
-    different = np.flatnonzero(seen[:shorter] != ids[:shorter])
-    common = int(different[0]) if different.size else shorter
+    common = common_length(seen[: decoder.length], ids[:-1])
     if common == decoder.length or decoder.rewind(common):
         return decoder
     return new_decoder()

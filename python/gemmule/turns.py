@@ -10,6 +10,8 @@ from .generate import Result
 from .messages import plain
 from .tool_calls import AnyToolCall, ToolCall
 
+_NOT_EXECUTED = {"error": "not executed"}
+
 
 def answer_message(answer: Result, name: str) -> dict[str, Any]:
     """A model's answer. `name` is the beginning of its calls' ids."""
@@ -41,8 +43,20 @@ def not_executed(calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What stands behind calls that nobody made. The empty answer ends the model's turn, which results leave open."""
     if not calls:
         return []
-    results = result_messages(calls, [{"error": "not executed"} for _ in calls])
+    results = result_messages(calls, [_NOT_EXECUTED for _ in calls])
     return [*results, {"role": "assistant", "content": ""}]
+
+
+def turn_begins(messages: list[dict[str, Any]]) -> list[int]:
+    """Places of the messages with which turns begin: what people said, and before it what `not_executed` put there."""
+    return [_begin_of_turn(messages, place) for place, each in enumerate(messages) if each["role"] == "user"]
+
+
+def _begin_of_turn(messages: list[dict[str, Any]], place: int) -> int:
+    begin = place - 1
+    while begin > 0 and messages[begin - 1].get("content") == _NOT_EXECUTED:
+        begin -= 1
+    return place if begin in (-1, place - 1) else begin
 
 
 def shown(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

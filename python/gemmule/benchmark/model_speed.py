@@ -95,7 +95,7 @@ def speed(
     with Progress(2 * (repeat + 1), "run", wanted=progress) as bar:
         for _ in range(repeat + 1):
             begin = time.perf_counter()
-            model = load(path, threads=threads, activations=activations, kv=kv)
+            model = load(path, threads=threads, activations=activations, kv=kv, prefix_cache=0)
             loads.append(time.perf_counter() - begin)
             bar.advance(1, "load")
         require_room(model, prompt, tokens)

@@ -184,7 +184,7 @@ def profile(
     repeat = repetitions(repeat)
     prompt = arguments.integer("prompt", prompt, least=1, most=2**31 - 1)
     tokens = arguments.integer("tokens", tokens, least=1, most=2**31 - 1)
-    model = load(path, threads=threads, activations=activations, kv=kv)
+    model = load(path, threads=threads, activations=activations, kv=kv, prefix_cache=0)
     require_room(model, prompt, tokens)
     run = _Run(model, prompt)
     prefills, decodes = [], []

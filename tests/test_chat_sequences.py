@@ -1,0 +1,128 @@
+"""Whatever is done with chats, in whatever order: they go on as one that was spoken to from the beginning."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+import gemmule
+from chat_models import KINDS, chat_model, logits_behind
+
+TEXTS = st.sampled_from(["Hi.", "And then?", "A tale about a fox and a hen. " * 3, "word " * 30])
+COUNTS = st.sampled_from([1, 3, 20, 70])  # tokens of an answer
+
+
+SYSTEM = [{"role": "system", "content": "Be brief."}]
+GREEDY = {"temperature": 0, "ignore_eos": True, "logprobs": True}
+
+
+@dataclass
+class Spoken:
+    """A chat, and what must stand in it after each number of turns."""
+
+    chat: gemmule.Chat
+    history: list[list[dict[str, Any]]] = field(default_factory=lambda: [SYSTEM])
+
+
+def machine_for(name, kv):
+    plain = chat_model(name, kv, prefix_cache=0)
+
+    class Conversations(RuleBasedStateMachine):
+        chats = Bundle("chats")
+
+        def __init__(self):
+            super().__init__()
+            # A small cache of prefixes, so that it drops some; all chats use it.
+            self.model = gemmule.load(plain._folder, kv=kv, threads=1, trust_template=True, prefix_cache=1_000_000)
+            self.folder = Path(mkdtemp())
+            self.latest = None
+
+        def teardown(self):
+            rmtree(self.folder)
+
+        @rule(target=chats)
+        def begin(self):
+            return Spoken(self.model.chat(SYSTEM[0]["content"]))
+
+        @rule(spoken=chats, text=TEXTS, count=COUNTS)
+        def send(self, spoken, text, count):
+            asked = [*spoken.history[-1], {"role": "user", "content": text}]
+            result = spoken.chat.send(text, max_tokens=count, **GREEDY)
+            want = plain.generate(asked, max_tokens=count, **GREEDY)  # reads everything
+            assert want.usage.cached_tokens == 0
+            assert result.tokens == want.tokens
+            assert result.logprobs == want.logprobs
+            spoken.history.append([*asked, spoken.chat.messages[-1]])
+            self.latest = spoken
+
+        @rule(spoken=chats, text=TEXTS, count=st.integers(1, 70))
+        def cancel(self, spoken, text, count):
+            answer = spoken.chat.stream(text, max_tokens=80, **GREEDY)
+            for _ in range(count):
+                next(answer)
+            answer.close()
+            self.latest = spoken
+
+        @rule(target=chats, spoken=chats)
+        def fork(self, spoken):
+            return Spoken(spoken.chat.fork(), list(spoken.history))
+
+        @rule(spoken=chats)
+        def undo(self, spoken):
+            if len(spoken.history) > 1:
+                spoken.chat.undo()
+                spoken.history.pop()
+            else:
+                with pytest.raises(gemmule.ArgumentError):
+                    spoken.chat.undo()
+            self.latest = spoken
+
+        @rule(target=chats, spoken=chats)
+        def save_and_load(self, spoken):
+            spoken.chat.save(self.folder / "one.chat")
+            return Spoken(self.model.load_chat(self.folder / "one.chat"), list(spoken.history))
+
+        @rule(spoken=consumes(chats))
+        def forget(self, spoken):
+            pass
+
+        @invariant()
+        def goes_on_alike(self):
+            if self.latest is None:
+                return
+            spoken, self.latest = self.latest, None
+            assert spoken.chat.messages == spoken.history[-1]
+            prompt = [*spoken.history[-1], {"role": "user", "content": "So?"}]
+            want = plain._new_decoder().prefill(np.array(plain.tokenizer.encode_messages(prompt), np.int32))
+            assert np.array_equal(logits_behind(spoken.chat, "So?"), want)
+
+    return Conversations
+
+
+@pytest.mark.parametrize(("name", "kv"), KINDS, ids=["f32", "bf16", "static"])
+def test_any_sequence(name, kv):
+    run_state_machine_as_test(
+        machine_for(name, kv),
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            derandomize=True,
+            database=None,
+        ),
+    )
