@@ -27,6 +27,15 @@ Floats Logits(Decoder& decoder, const Tokens& tokens) {
   return logits;
 }
 
+Floats Hidden(Decoder& decoder, const Tokens& tokens, std::size_t wanted) {
+  const auto ids = Ids(tokens);
+  const std::size_t width = decoder.model().config.hidden_size;
+  Floats hidden({static_cast<py::ssize_t>(std::min(wanted, ids.size())), static_cast<py::ssize_t>(width)});
+  const std::span<float> out(hidden.mutable_data(), static_cast<std::size_t>(hidden.size()));
+  WithoutGil([&](const Parallel::StopCheck& stop) { decoder.Hidden(ids, wanted, out, stop); });
+  return hidden;
+}
+
 // One value for each of ids[first], ...; how many there must be is checked with the ids.
 template <class T>
 py::array_t<T> ValuesFrom(std::span<const std::int32_t> ids, std::size_t first) {
@@ -122,6 +131,7 @@ void BindDecoder(py::module_& module) {
       .def_property_readonly("cache_bytes", &Decoder::cache_bytes)
       .def("prefill", &Prefill, py::arg("ids").noconvert())
       .def("logits", &Logits, py::arg("ids").noconvert())
+      .def("hidden", &Hidden, py::arg("ids").noconvert(), py::arg("wanted"))
       .def("score", &Score, py::arg("ids").noconvert(), py::arg("first"))
       .def("compare", &RunCompare, py::arg("reference"), py::arg("ids").noconvert(), py::arg("first"))
       .def("rewind", &Decoder::Rewind, py::arg("length"))

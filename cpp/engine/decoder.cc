@@ -78,6 +78,13 @@ void Decoder::Logits(std::span<const std::int32_t> ids, std::span<float> logits,
   }
 }
 
+void Decoder::Hidden(std::span<const std::int32_t> ids, std::size_t wanted, std::span<float> hidden,
+                     const Parallel::StopCheck& stop) {
+  Pass pass(*this, ids, wanted, stop);
+  while (pass.NextHidden(hidden.data()).count != 0) {
+  }
+}
+
 void Decoder::Score(std::span<const std::int32_t> ids, std::size_t first, std::span<double> log_probabilities,
                     const Parallel::StopCheck& stop) {
   const std::size_t v = model_->config.vocab_size;

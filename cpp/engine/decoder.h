@@ -30,6 +30,9 @@ class Decoder {
   void Prefill(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop);
   // T >= 1; logits (T, V) of all tokens.
   void Logits(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop);
+  // 1 <= wanted <= T; hidden (wanted, D): the last tokens' states behind the final norm, which the head reads.
+  void Hidden(std::span<const std::int32_t> ids, std::size_t wanted, std::span<float> hidden,
+              const Parallel::StopCheck& stop);
   // 1 <= first <= T; log_probabilities (T - first,), nats: of ids[first], ... each after all tokens before it.
   void Score(std::span<const std::int32_t> ids, std::size_t first, std::span<double> log_probabilities,
              const Parallel::StopCheck& stop);

@@ -30,26 +30,44 @@ Decoder::Pass::Pass(Decoder& decoder, Scratch& scratch, std::span<const std::int
       first_wanted_(ids.size() - wanted) {
   decoder_.CheckIds(ids);
   if (wanted == 0 || wanted > ids.size()) {
-    throw ArgumentError("logits of " + std::to_string(wanted) + " tokens are wanted, of " + std::to_string(ids.size()));
+    throw ArgumentError("results of " + std::to_string(wanted) + " tokens are wanted, of " +
+                        std::to_string(ids.size()));
   }
-  scratch_.logits.Reserve(std::min(wanted, kLogitGroup) * decoder_.model_->config.vocab_size);
 }
 
-Decoder::Pass::Rows Decoder::Pass::Next() {
+bool Decoder::Pass::Advance() {
   while (given_ == live_) {
     decoder_.length_ += count_;
     begin_ += count_;
     count_ = std::min(Forward::kChunk, ids_.size() - begin_);
     given_ = live_ = 0;
-    if (count_ == 0) return {};
+    if (count_ == 0) return false;
     RunLayers();
   }
+  return true;
+}
+
+std::size_t Decoder::Pass::Take(std::size_t count) {
+  const std::size_t first = begin_ + count_ - live_ + given_;
+  given_ += count;
+  return first;
+}
+
+Decoder::Pass::Rows Decoder::Pass::Next() {
+  if (!Advance()) return {};
+  const std::size_t wanted = ids_.size() - first_wanted_;
+  scratch_.logits.Reserve(std::min(wanted, kLogitGroup) * decoder_.model_->config.vocab_size);
   const std::size_t group = std::min(kLogitGroup, live_ - given_);
   scratch_.forward.Logits(given_, group, scratch_.logits.data());
   scratch_.parallel.ThrowIfStopped();
-  const std::size_t first = begin_ + count_ - live_ + given_;
-  given_ += group;
-  return {first, group, scratch_.logits.data()};
+  return {Take(group), group, scratch_.logits.data()};
+}
+
+Decoder::Pass::Rows Decoder::Pass::NextHidden(float* hidden) {
+  if (!Advance()) return {};
+  const std::size_t first = Take(live_);
+  scratch_.forward.Hidden(0, live_, hidden + (first - first_wanted_) * decoder_.model_->config.hidden_size);
+  return {first, live_};
 }
 
 void Decoder::Pass::RunLayers() {

@@ -27,14 +27,14 @@ class Decoder::Use {
 // side by side: each Next() gives as many rows as the others'.
 class Decoder::Pass {
  public:
-  // Logits of a few tokens in a row, until the next ones are asked for.
+  // What comes out of a few tokens in a row.
   struct Rows {
     std::size_t first = 0;          // place of the first token among all of the call
     std::size_t count = 0;          // 0: there are no more
-    const float* logits = nullptr;  // (count, V), after the softcap
+    const float* logits = nullptr;  // (count, V), after the softcap; until the next ones are asked for
   };
 
-  // The last `wanted` of the T ids need logits, 1 <= wanted <= T. Throws as the calls of Decoder do, Next() as well.
+  // The last `wanted` of the T ids need rows, 1 <= wanted <= T. Throws as the calls of Decoder do, Next() as well.
   // `scratch` may be another's, which must outlive it: no other call may use that meanwhile.
   Pass(Decoder& decoder, Scratch& scratch, std::span<const std::int32_t> ids, std::size_t wanted,
        const Parallel::StopCheck& stop);
@@ -43,6 +43,8 @@ class Decoder::Pass {
 
   // The next rows. A chunk counts as cached when what is behind it is asked for: ask until there are no more.
   Rows Next();
+  // The same, but hidden states in place of logits: `hidden` (wanted, D) gets those of the rows, behind the final norm.
+  Rows NextHidden(float* hidden);
 
   // body(i) for i < count, on the model's threads; `cost` of one, in nanoseconds. Throws Stopped.
   template <class Body>
@@ -54,6 +56,10 @@ class Decoder::Pass {
   }
 
  private:
+  // Goes on to the next chunk, where this one has no more rows. False: there is none.
+  bool Advance();
+  // Takes the next `count` rows of the chunk: the place of the first among all of the call.
+  std::size_t Take(std::size_t count);
   // Runs the chunk through the layers, its last `live_` tokens through all of them.
   void RunLayers();
 
@@ -65,7 +71,7 @@ class Decoder::Pass {
   const std::size_t first_wanted_;
   std::size_t begin_ = 0;  // the chunk: ids [begin, begin + count)
   std::size_t count_ = 0;
-  std::size_t live_ = 0;   // tokens at the chunk's end whose logits are wanted
+  std::size_t live_ = 0;   // tokens at the chunk's end whose rows are wanted
   std::size_t given_ = 0;  // of those
 };
 

@@ -34,8 +34,8 @@ Sampler::Sampler(const SamplerOptions& options) : options_(options), random_(opt
 }
 
 void Sampler::FindCandidates(std::span<const float> logits, std::size_t k) {
-  constexpr std::size_t kBlock = 64;  // logits: 4096 blocks of Gemma's
-  float least = -std::numeric_limits<float>::infinity();
+  constexpr std::size_t kBlock = 64;                   // logits: 4096 blocks of Gemma's
+  float least = std::numeric_limits<float>::lowest();  // a logit of -infinity forbids its token
   largest_.clear();
   if (k != 0 && k <= logits.size() / kBlock) {
     // k blocks have a logit that is not below the k-th largest of their largest ones: the k best are not, either.
@@ -45,7 +45,7 @@ void Sampler::FindCandidates(std::span<const float> logits, std::size_t k) {
     for (const float largest : largest_) candidates_.push_back({largest, 0, 0.0});
     const auto kth = candidates_.begin() + static_cast<std::ptrdiff_t>(k - 1);
     std::nth_element(candidates_.begin(), kth, candidates_.end(), kBetter);
-    least = kth->logit;
+    least = std::max(least, kth->logit);
   }
   candidates_.clear();
   for (std::size_t i = 0; i < logits.size(); ++i) {
@@ -67,8 +67,10 @@ void Sampler::FindCandidates(std::span<const float> logits, std::size_t k) {
 std::int32_t Sampler::Sample(std::span<const float> logits, std::span<const std::int32_t> history) {
   float largest = Largest(logits);
   if (!std::isfinite(largest)) {
-    throw ArgumentError("the logits hold no largest finite value (found " + std::to_string(largest) + ")",
-                        "The checkpoint is damaged or its activations overflow; check its files.");
+    throw ArgumentError(
+        "the logits hold no largest finite value (found " + std::to_string(largest) + ")",
+        "Either logit_bias, logits_processors and the grammar leave no token, or the checkpoint is damaged: check "
+        "its files.");
   }
   if (options_.temperature == 0.0) {
     return static_cast<std::int32_t>(std::find(logits.begin(), logits.end(), largest) - logits.begin());

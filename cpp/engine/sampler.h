@@ -34,8 +34,8 @@ class Sampler {
     double weight;  // e^(logit / temperature), of the best one 1
   };
 
-  // The k best of `logits` become candidates, best first; with k = 0 all of them, in the order of their ids. NaNs do
-  // not.
+  // The k best of `logits` become candidates, best first; with k = 0 all of them, in the order of their ids. NaN and
+  // -infinity do not.
   void FindCandidates(std::span<const float> logits, std::size_t k);
 
   SamplerOptions options_;

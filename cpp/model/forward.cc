@@ -252,13 +252,17 @@ void Forward::PerLayerInput(std::size_t i) {
   AddNormed(branch_.data(), w.post_per_layer_input_norm);
 }
 
-void Forward::Logits(std::size_t first, std::size_t count, float* logits) {
+void Forward::Hidden(std::size_t first, std::size_t count, float* hidden) {
   const std::size_t d = config_.hidden_size;
+  for (std::size_t t = 0; t < count; ++t) {
+    RmsNorm(Token(first + t), model_.weights.norm, config_.rms_norm_eps, {hidden + t * d, d});
+  }
+}
+
+void Forward::Logits(std::size_t first, std::size_t count, float* logits) {
   const std::size_t v = config_.vocab_size;
   layer_ = config_.layers.size();
-  for (std::size_t t = 0; t < count; ++t) {
-    RmsNorm(Token(first + t), model_.weights.norm, config_.rms_norm_eps, {normed_.data() + t * d, d});
-  }
+  Hidden(first, count, normed_.data());
   linear_.Run(normed_.data(), count, {{&model_.weights.lm_head, logits, v}});
   if (config_.final_logit_softcapping != 0.0f) {
     parallel_.For(count * v, 1024, 1.0, [&](std::size_t begin, std::size_t end) {

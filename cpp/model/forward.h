@@ -52,6 +52,9 @@ class Forward {
   // layers to come read no keys of the others' making: from Config::FirstSharedLayer() on, or after the last layer.
   void KeepLast(std::size_t count);
 
+  // Tokens [first, first + count) of the stream behind the final norm, which the head reads: (count, D).
+  void Hidden(std::size_t first, std::size_t count, float* hidden);
+
   // Logits of tokens [first, first + count) of the stream, after the softcap: (count, V).
   void Logits(std::size_t first, std::size_t count, float* logits);
 

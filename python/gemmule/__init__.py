@@ -33,7 +33,9 @@ from .evaluate import Perplexity, perplexity
 from .generate import Piece, Result, Usage
 from .hub import pull
 from .inspection import Inspection, inspect
+from .likeliest import TokenLogprob
 from .model import Model, load
+from .scoring import Score
 from .tokenizer import Tokenizer
 from .tool_calls import MalformedToolCall, ToolCall
 from .tools import ToolResult, ToolRun
@@ -69,6 +71,8 @@ __all__ = [
     "ResourceError",
     "Result",
     "SavedChat",
+    "Score",
+    "TokenLogprob",
     "Tokenizer",
     "ToolCall",
     "ToolCallError",

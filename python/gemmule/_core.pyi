@@ -176,6 +176,9 @@ class Decoder:
         """Appends ids (T,), T >= 1. Returns logits (V,) of the last one, after the softcap."""
     def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Appends ids (T,), T >= 1. Returns logits (T, V), after the softcap."""
+    def hidden(self, ids: NDArray[np.int32], wanted: int) -> NDArray[np.float32]:
+        """Appends ids (T,). Returns (wanted, D), 1 <= wanted <= T: the last tokens' hidden states behind the final
+        norm, which the head makes logits of."""
     def score(self, ids: NDArray[np.int32], first: int) -> NDArray[np.float64]:
         """Appends ids (T,). Returns (T-first,) nats: ln p(ids[t] | what is before it), t >= first, 1 <= first <= T."""
     def compare(

@@ -48,6 +48,9 @@ class AnswerStream:
 
     Stop strings are looked for in the answer alone. Tokens that stand where they make no sense are passed over: models
     write an end without a beginning, or leave an end out.
+
+    Attributes:
+        has_calls: whether a call has been closed.
     """
 
     def __init__(
@@ -64,11 +67,17 @@ class AnswerStream:
         self._answer = TextStream(tokenizer, stop)
         self._thought: _Thought | None = None  # the one that is open
         self._call: list[int] | None = None  # tokens of the one that is open
+        self.has_calls = False
 
     @property
     def stopped(self) -> bool:
         """Whether a stop string was found."""
         return self._answer.stopped
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the next token is the answer's: no thought and no call is open."""
+        return self._thought is None and self._call is None
 
     @property
     def forced(self) -> int | None:
@@ -111,7 +120,10 @@ class AnswerStream:
         self._thought = self._call = None
         if thought is not None:
             return Said(thinking=thought.finish())
-        return Said() if call is None else Said(tool_calls=(read_call(self._pieces(call)),))
+        if call is None:
+            return Said()
+        self.has_calls = True
+        return Said(tool_calls=(read_call(self._pieces(call)),))
 
     def _pieces(self, call: list[int]) -> list[str]:
         """The text of a call, split at its quotes."""

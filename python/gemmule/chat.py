@@ -18,6 +18,7 @@ from .checkpoint import GenerationConfig
 from .context_full import CHOICES, DROP, ERROR, STOP, drop_oldest, room_for_answer
 from .errors import ArgumentError, ContextError, UnsupportedError
 from .generate import Generation, Piece, Result, check_length, pieces
+from .grammar import Grammars
 from .prefixes import Prefixes
 from .rewinding import rewound
 from .sampling import GenerationOptions, Sampling
@@ -41,6 +42,7 @@ class Chat:
         self,
         tokenizer: Tokenizer,
         defaults: GenerationConfig,
+        grammars: Grammars,
         prefixes: Prefixes,
         *,
         context: int,
@@ -53,6 +55,7 @@ class Chat:
         tokenizer.need_template()
         self._tokenizer = tokenizer
         self._defaults = defaults
+        self._grammars = grammars
         self._prefixes = prefixes
         self._context = context
         self._identity = identity
@@ -239,7 +242,7 @@ class Chat:
     def _begin(
         self, new: list[dict[str, Any]], options: GenerationOptions
     ) -> tuple[Generation, Generator[Piece, None, None]]:
-        sampling = Sampling.complete(self._defaults, **options)
+        sampling = Sampling.complete(self._defaults, self._grammars, **options)
         if self._marks and sampling.end_tokens:  # at the beginning of a result the model has to be given it
             sampling = replace(sampling, end_tokens=sampling.end_tokens | {self._marks.response})
         self._give_up()
@@ -260,6 +263,7 @@ class Chat:
             prefixes=self._prefixes,
             marks=self._marks,
             thought_tokens=self._thought_tokens,
+            openings=self._openings,
         )
         self._run.dropped_turns = dropped
         self._answer = self._pieces([*kept, *new], self._run)
@@ -274,6 +278,13 @@ class Chat:
         return self._tokenizer.encode_messages(
             shown(messages), tools=self._schemas, enable_thinking=self._thinking, raw_answers=False
         )
+
+    @property
+    def _openings(self) -> tuple[int, ...]:
+        """Ids that open what may stand before an answer that a structure holds."""
+        if self._marks is None:
+            return ()
+        return ((self._marks.channel,) if self._thinking else ()) + ((self._marks.call,) if self._tools else ())
 
     @property
     def _schemas(self) -> list[dict[str, Any]] | None:

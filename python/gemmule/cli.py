@@ -303,7 +303,9 @@ def _lines() -> Iterator[str]:
 def _result(result: Result) -> dict[str, Any]:
     usage = result.usage
     speeds = {name: getattr(usage, name) for name in ("prefill_tokens_per_second", "tokens_per_second")}
-    return {**asdict(result), "usage": {**asdict(usage), "total_tokens": usage.total_tokens, **speeds}}
+    said = asdict(result)
+    del said["structure"], said["top_logprobs"]  # the command line asks for neither
+    return {**said, "usage": {**asdict(usage), "total_tokens": usage.total_tokens, **speeds}}
 
 
 def _print_error(error: GemmuleError) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from .allowed_tokens import AllowedTokens
 from .answer import AnswerStream, Marks
 from .errors import ContextError
+from .likeliest import TokenLogprob, likeliest
 from .prefixes import Prefixes
 from .sampling import Sampling
+from .structure import Structure
 from .tokenizer import Tokenizer
 from .tool_calls import AnyToolCall
 
@@ -66,10 +71,12 @@ class Piece:
         text: text that became certain with this token, maybe "". The pieces' texts joined are the whole text.
         token: its id.
         logprob: ln p of the token, or None where log-probabilities were not asked for.
-        finish_reason: None but for the last piece: "stop" (end token, stop string) or "length" (max_tokens, context).
+        finish_reason: None but for the last piece: "stop" (end token, stop string, complete structure) or "length"
+            (max_tokens, context).
         context_full: of the last piece: whether the full context ended the text.
         thinking: in a chat, text of the model's thought that became certain with this token; `text` is the answer's.
         tool_calls: in a chat, calls that are complete with this token.
+        top_logprobs: the likeliest tokens in its place, the likeliest first; None where they were not asked for.
     """
 
     text: str
@@ -79,6 +86,7 @@ class Piece:
     context_full: bool = False
     thinking: str = ""
     tool_calls: tuple[AnyToolCall, ...] = ()
+    top_logprobs: list[TokenLogprob] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,12 +97,14 @@ class Result:
         text: the continuation alone, without special tokens, cut before a stop string; "" without a tokenizer.
         tokens: ids of all new tokens, the end token included.
         logprobs: ln p of each token in nats, or None where they were not asked for.
-        finish_reason: "stop" (end token, stop string) or "length" (max_tokens, full context).
+        finish_reason: "stop" (end token, stop string, complete structure) or "length" (max_tokens, full context).
         usage: counts and times.
         context_full: whether the full context ended it.
         dropped_turns: in a chat, turns at its beginning that were dropped to make room for this one.
         thinking: in a chat, what the model thought before it answered; None where it did not.
         tool_calls: in a chat, the calls that the model asks for, malformed ones too, in their order.
+        top_logprobs: for each token the likeliest ones in its place, the likeliest first, or None likewise.
+        structure: what the text had to be.
     """
 
     text: str
@@ -106,6 +116,17 @@ class Result:
     dropped_turns: int = 0
     thinking: str | None = None
     tool_calls: tuple[AnyToolCall, ...] = ()
+    top_logprobs: list[list[TokenLogprob]] | None = None
+    structure: Structure | None = field(default=None, repr=False)
+
+    @cached_property
+    def parsed(self) -> Any:
+        """The text as the value that its JSON says, or as an instance of the dataclass that was given as schema; None
+        without a schema, where the text was cut off (finish_reason "length"), and where calls stand in its place. What a
+        dataclass raises comes as it is."""
+        if self.structure is None or self.finish_reason != "stop" or self.tool_calls:
+            return None
+        return self.structure.parse(self.text)
 
 
 class Generation:
@@ -131,10 +152,12 @@ class Generation:
         prefixes: Prefixes | None = None,
         marks: Marks | None = None,
         thought_tokens: int | None = None,
+        openings: Collection[int] = (),
     ) -> None:
         """prompt (T,): its first `decoder.length` ids are in the decoder's cache already, and not all of them.
 
         With `marks` thoughts and calls are told from the answer; a thought is ended after `thought_tokens`.
+        `openings`: see AllowedTokens.
         """
         check_length(len(prompt), context)
         self.decoder = decoder
@@ -146,7 +169,9 @@ class Generation:
         self._sampling = sampling
         self._context = context
         self._prefixes = prefixes
+        self._tokenizer = tokenizer
         self._answer = AnswerStream(tokenizer, sampling.stop, marks, thought_tokens)
+        self._allowed = AllowedTokens(sampling, self._answer, openings)
         self._buffer = prompt.copy()
         self._prompt_tokens = self._length = len(prompt)
         self._cached_tokens = decoder.length
@@ -169,23 +194,18 @@ class Generation:
         return self._prefixes.read(self.decoder, self.ids, prefill)
 
     def allowed(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the sampler may choose from: logits (V,) without the suppressed tokens, or one token that must come."""
-        if self._answer.forced is not None:
-            only = np.full_like(logits, -np.inf)
-            only[self._answer.forced] = 0
-            return only
-        if not self._sampling.suppressed_tokens:
-            return logits
-        allowed = logits.copy()
-        allowed[[id for id in self._sampling.suppressed_tokens if id < len(logits)]] = -np.inf
-        return allowed
+        """What the sampler may choose from, of logits (V,)."""
+        return self._allowed.of(logits, self.ids)
 
     def append(self, token: int, logits: NDArray[np.float32]) -> Piece:
         """Takes the token that was chosen from logits (V,), those behind all `ids`, and says what it means."""
         logprob = _core.log_probability(logits, token) if self._sampling.logprobs else None
+        count = self._sampling.top_logprobs
+        top = likeliest(logits, count, self._tokenizer) if count else None
         self._append(token)
+        self._allowed.accept(token)
         said = self._answer.push(token)
-        ended = token in self._sampling.end_tokens
+        ended = token in self._sampling.end_tokens or self._allowed.complete
         new = self._length - self._prompt_tokens
         enough = new == self._sampling.max_tokens
         full = self.decoder.length >= self._context
@@ -197,7 +217,9 @@ class Generation:
             self.finish_reason = "length"
             self.context_full = not enough
         self._pieces.append(
-            Piece(said.text, token, logprob, self.finish_reason, self.context_full, said.thinking, said.tool_calls)
+            Piece(
+                said.text, token, logprob, self.finish_reason, self.context_full, said.thinking, said.tool_calls, top
+            )
         )
         return self._pieces[-1]
 
@@ -206,6 +228,8 @@ class Generation:
         pieces = self._pieces
         usage = Usage(self._prompt_tokens, len(pieces), self._cached_tokens, self.prefill_seconds, self.decode_seconds)
         logprobs = [piece.logprob for piece in pieces if piece.logprob is not None]
+        top_logprobs = [piece.top_logprobs for piece in pieces if piece.top_logprobs is not None]
+        grammar = self._sampling.grammar
         return Result(
             text="".join(piece.text for piece in pieces),
             tokens=[piece.token for piece in pieces],
@@ -216,6 +240,8 @@ class Generation:
             dropped_turns=self.dropped_turns,
             thinking="".join(piece.thinking for piece in pieces) or None,
             tool_calls=tuple(call for piece in pieces for call in piece.tool_calls),
+            top_logprobs=top_logprobs if self._sampling.top_logprobs else None,
+            structure=grammar.structure if grammar else None,
         )
 
     def _append(self, token: int) -> None:

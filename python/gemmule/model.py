@@ -17,11 +17,15 @@ from .batch import finished_together
 from .chat import Chat
 from .chat_file import ModelIdentity
 from .checkpoint import GenerationConfig
+from .embedding import POOLINGS, embedded
 from .errors import ArgumentError, GemmuleError, UnsupportedError
 from .generate import Generation, Piece, Result, check_length, finished, pieces
+from .grammar import Grammars
 from .messages import Message, check, refuse_media
 from .prefixes import Prefixes
-from .sampling import GenerationOptions, Sampling
+from .sampling import GenerationOptions, LogitsProcessor, Sampling
+from .scoring import Score, scored
+from .structure import Schema
 from .tokenizer import Tokenizer
 from .tools import AnyTool
 
@@ -112,6 +116,7 @@ class Model:
         self._opening = Lock()
         self._fingerprint: str | None = None  # once it was needed
         self._prefixes = Prefixes(self._new_decoder, prefix_cache)
+        self._grammars = Grammars(core.vocab_size, self._need_tokenizer)
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -179,6 +184,12 @@ class Model:
         stop: str | Sequence[str] | None = None,
         ignore_eos: bool = False,
         logprobs: bool = False,
+        top_logprobs: int = 0,
+        logit_bias: Mapping[int, float] | None = None,
+        logits_processors: Sequence[LogitsProcessor] | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
     ) -> Result | list[Result]:
         """Continues a prompt, or several together, which takes far less time than one after the other.
 
@@ -197,6 +208,25 @@ class Model:
             stop: a string or several; the text ends before the first that appears.
             ignore_eos: go on behind end tokens.
             logprobs: also give ln p of each token (nats), under the model's own distribution.
+            top_logprobs: also give, for each token, the so many likeliest ones in its place and their ln p, in 0..1000.
+            logit_bias: token id -> what is added to its logit; -inf forbids the token.
+            logits_processors: callables that are called in turn for every token, with the ids so far (N,) and logits
+                (V,) float32. They change the logits in place, or return others; -inf forbids a token. What one raises
+                comes out of this call as it is.
+            schema: a JSON schema, as a dict, or a dataclass: the answer is JSON that fits it, and is the result's
+                `parsed` too, as an instance of the dataclass. Between its parts there is at most a new line with its
+                indentation. Of a dataclass, fields with a default may be left out.
+            regex: a regular expression (in Rust's syntax) that fits the whole answer.
+            grammar: a Lark grammar, in llguidance's dialect, for the whole answer.
+
+        For an answer of a certain structure (schema, regex or grammar: one of them; pip install 'gemmule[structured]')
+        only tokens that its grammar allows are chosen, control tokens never, and end tokens where it may end. Where
+        finish_reason is "stop", the answer is whole and fits; with "length" it is the beginning of one that would. The
+        first such answer of a model takes a second longer, with Gemma's vocabulary.
+
+        From the model's logits to the token: logits_processors, logit_bias and what the checkpoint suppresses, grammar,
+        repetition_penalty, temperature, top_k, top_p, min_p. With temperature 0 the likeliest that the grammar leaves
+        is taken. logprobs and top_logprobs are of the logits before all of that.
 
         Settings of sampling that are None are the checkpoint's own; where it has none, nothing is cut off and the
         temperature is 1. "do_sample": false there is temperature 0.
@@ -207,8 +237,11 @@ class Model:
 
         Raises:
             ContextError: the prompt is longer than the context.
-            ArgumentError: an empty prompt, an id outside of [0, V), a setting out of its range.
-            UnsupportedError: text for a checkpoint without tokenizer, messages for one without chat template.
+            ArgumentError: an empty prompt, an id outside of [0, V), a setting out of its range; a schema that
+                contradicts itself, or that llguidance cannot express; a processor that returns no logits; no token
+                that processors, logit_bias and grammar all allow.
+            UnsupportedError: text for a checkpoint without tokenizer, messages for one without chat template; a
+                structure without the package llguidance.
             Of several prompts the error names which, counted from 0.
         """
         options: GenerationOptions = {
@@ -222,6 +255,12 @@ class Model:
             "stop": stop,
             "ignore_eos": ignore_eos,
             "logprobs": logprobs,
+            "top_logprobs": top_logprobs,
+            "logit_bias": logit_bias,
+            "logits_processors": logits_processors,
+            "schema": schema,
+            "regex": regex,
+            "grammar": grammar,
         }
         if _are_several(prompt):
             return self._generate_together(prompt, options)
@@ -241,6 +280,12 @@ class Model:
         stop: str | Sequence[str] | None = None,
         ignore_eos: bool = False,
         logprobs: bool = True,
+        top_logprobs: int = 0,
+        logit_bias: Mapping[int, float] | None = None,
+        logits_processors: Sequence[LogitsProcessor] | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
     ) -> Iterator[Piece]:
         """Continues a prompt, piece by piece: exactly one a token. Leaving the loop stops the work.
 
@@ -264,9 +309,56 @@ class Model:
                 "stop": stop,
                 "ignore_eos": ignore_eos,
                 "logprobs": logprobs,
+                "top_logprobs": top_logprobs,
+                "logit_bias": logit_bias,
+                "logits_processors": logits_processors,
+                "schema": schema,
+                "regex": regex,
+                "grammar": grammar,
             },
         )
         return pieces(run)
+
+    def score(self, text: str | TokenIds) -> Score:
+        """How likely the model holds each token of a text: ids, pieces of text, ln p in nats, and their sum.
+
+        Args:
+            text: text (BOS is put in front; what looks like a special token in it is ordinary text, as for
+                `perplexity`), or (T,) token ids as they are, T at least 2 and at most `context`. The first token is
+                not scored: nothing is before it.
+
+        Raises:
+            ContextError: the text is longer than the context.
+            ArgumentError: an empty text, an id outside of [0, V).
+            UnsupportedError: text for a checkpoint without tokenizer.
+        """
+        ids = self._plain_ids(text)
+        return scored(self._new_decoder(), ids, self.tokenizer)
+
+    def embed(self, texts: Sequence[str | TokenIds], *, pooling: str = "mean") -> NDArray[np.float32]:
+        """A vector for each text: (n, D) float32, of the hidden states that the model makes its predictions from
+        (behind the final norm, before the head). They are not scaled to a length.
+
+        Args:
+            texts: a list of texts, or of (T,) token ids, encoded as for `score`.
+            pooling: "mean" of all tokens, BOS included, or the "last" one's.
+
+        Errors are those of `score`; they name which text, counted from 0.
+        """
+        arguments.choice("pooling", pooling, POOLINGS)
+        if isinstance(texts, (str, bytes)) or not isinstance(texts, Sequence):
+            raise ArgumentError(
+                f"texts is {texts!r:.80}; expected a list of texts",
+                remedy="Put one text into a list.",
+                expected="a list",
+            )
+        encoded = []
+        for place, text in enumerate(texts):
+            try:
+                encoded.append(self._plain_ids(text))
+            except GemmuleError as error:
+                raise error.within(f"text {place}") from None
+        return embedded(self._new_decoder(), encoded, pooling, self._core.hidden_size)
 
     def chat(
         self,
@@ -325,6 +417,7 @@ class Model:
         return Chat(
             self._need_tokenizer(),
             defaults,
+            self._grammars,
             self._prefixes,
             context=self.context,
             identity=self._identity,
@@ -358,7 +451,7 @@ class Model:
 
     def _sampling(self, options: GenerationOptions) -> Sampling:
         """The options, checked, and completed by the checkpoint's defaults."""
-        sampling = Sampling.complete(self._defaults, **options)
+        sampling = Sampling.complete(self._defaults, self._grammars, **options)
         if sampling.stop:
             self._need_tokenizer()
         return sampling
@@ -381,7 +474,9 @@ class Model:
         )
 
     def _generate_together(self, prompts: Prompts, options: GenerationOptions) -> list[Result]:
-        samplings = [self._sampling(options) for _ in prompts]  # each with a seed of its own, where none is given
+        sampling = self._sampling(options)
+        own_seeds = options["seed"] is None
+        samplings = [sampling.with_fresh_seed() if own_seeds else sampling for _ in prompts]
         encoded: list[NDArray[np.int32]] = []
         for place, prompt in enumerate(prompts):
             try:
@@ -392,6 +487,14 @@ class Model:
             encoded.append(ids)
         runs = (self._begin(ids, sampling) for ids, sampling in zip(encoded, samplings, strict=True))
         return finished_together(runs, self._new_batch())
+
+    def _plain_ids(self, text: str | TokenIds) -> NDArray[np.int32]:
+        """(T,) of what is read, not continued: text with BOS in front, and no control token from it."""
+        if isinstance(text, str) and text:
+            text = self._need_tokenizer().encode(text, parse_special=False)
+        ids = self._encode(text)
+        check_length(len(ids), self.context)
+        return ids
 
     def _encode(self, prompt: Prompt) -> NDArray[np.int32]:
         if isinstance(prompt, str):

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
 
 from . import _core, arguments
 from .checkpoint import GenerationConfig
 from .errors import ArgumentError
+from .grammar import Grammar, Grammars
+from .structure import Schema, Structure
+
+# Called with the ids so far (N,), not to be written to, and logits (V,) float32 that may be changed in place.
+LogitsProcessor = Callable[[NDArray[np.int32], NDArray[np.float32]], NDArray[np.float32] | None]
+
+_MOST_TOP_LOGPROBS = 1000
+_MOST_BIAS = 1e30  # a sum with a logit stays finite
 
 
 class GenerationOptions(TypedDict, total=False):
@@ -22,6 +34,10 @@ class GenerationOptions(TypedDict, total=False):
     stop: a string or several; the text ends before the first one that appears.
     ignore_eos: go on behind end tokens.
     logprobs: also give ln p of each token, under the model's own distribution (temperature 1, nothing cut off).
+    top_logprobs: also give, for each token, the so many likeliest ones in its place, in 0..1000; 0 is off.
+    logit_bias: token id -> what is added to its logit; -inf forbids it.
+    logits_processors: see LogitsProcessor.
+    schema, regex, grammar: what the answer must be, see Structure; at most one of them.
 
     Settings of sampling that are None are the checkpoint's own (generation_config.json).
     """
@@ -36,11 +52,22 @@ class GenerationOptions(TypedDict, total=False):
     stop: str | Sequence[str] | None
     ignore_eos: bool
     logprobs: bool
+    top_logprobs: int
+    logit_bias: Mapping[int, float] | None
+    logits_processors: Sequence[LogitsProcessor] | None
+    schema: Schema | None
+    regex: str | None
+    grammar: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sampling:
-    """GenerationOptions, checked and completed."""
+    """GenerationOptions, checked and completed.
+
+    Attributes:
+        biased_ids, biases: (B,) ids and float32: `logit_bias`, and -inf for the tokens that the checkpoint suppresses.
+        grammar: that of schema, regex or grammar.
+    """
 
     max_tokens: int | None
     temperature: float
@@ -51,13 +78,18 @@ class Sampling:
     seed: int
     stop: tuple[str, ...]
     end_tokens: frozenset[int]
-    suppressed_tokens: tuple[int, ...]
     logprobs: bool
+    top_logprobs: int
+    biased_ids: NDArray[np.int64]
+    biases: NDArray[np.float32]
+    logits_processors: tuple[LogitsProcessor, ...]
+    grammar: Grammar | None
 
     @classmethod
     def complete(
         cls,
         defaults: GenerationConfig,
+        grammars: Grammars,
         *,
         max_tokens: int | None = 512,
         temperature: float | None = None,
@@ -69,12 +101,29 @@ class Sampling:
         stop: str | Sequence[str] | None = None,
         ignore_eos: bool = False,
         logprobs: bool = False,
+        top_logprobs: int = 0,
+        logit_bias: Mapping[int, float] | None = None,
+        logits_processors: Sequence[LogitsProcessor] | None = None,
+        schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
     ) -> Sampling:
-        """The options, each checked. Raises ArgumentError."""
+        """The options, each checked. Raises ArgumentError, and UnsupportedError as `Grammars.compile` does."""
 
         def given(value: float | None, default: float) -> float:
             return default if value is None else value
 
+        stop_strings = _stop_strings(stop)
+        structure = Structure.asked(schema=schema, regex=regex, grammar=grammar)
+        if structure is not None and (stop_strings or ignore_eos):
+            found = "stop" if stop_strings else "ignore_eos"
+            raise ArgumentError(
+                f"{found} and {structure.kind} are given; the {structure.kind} alone says where the answer ends",
+                remedy=f"Leave {found} out.",
+                found=found,
+            )
+        bias = _bias(logit_bias, grammars.vocab_size)
+        bias |= {id: -math.inf for id in defaults.suppressed_tokens if id < grammars.vocab_size}
         return cls(
             max_tokens=None if max_tokens is None else arguments.integer("max_tokens", max_tokens, least=1),
             temperature=arguments.real("temperature", given(temperature, defaults.temperature), least=0),
@@ -84,12 +133,19 @@ class Sampling:
             repetition_penalty=arguments.real(
                 "repetition_penalty", given(repetition_penalty, defaults.repetition_penalty), least=0, above=True
             ),
-            seed=secrets.randbits(64) if seed is None else arguments.integer("seed", seed, least=0, most=2**64 - 1),
-            stop=_stop_strings(stop),
+            seed=_seed() if seed is None else arguments.integer("seed", seed, least=0, most=2**64 - 1),
+            stop=stop_strings,
             end_tokens=frozenset() if ignore_eos else defaults.end_tokens,
-            suppressed_tokens=defaults.suppressed_tokens,
             logprobs=bool(logprobs),
+            top_logprobs=arguments.integer("top_logprobs", top_logprobs, least=0, most=_MOST_TOP_LOGPROBS),
+            biased_ids=np.array(list(bias), np.int64),
+            biases=np.array(list(bias.values()), np.float32),
+            logits_processors=_processors(logits_processors),
+            grammar=None if structure is None else grammars.compile(structure),
         )
+
+    def with_fresh_seed(self) -> Sampling:
+        return replace(self, seed=_seed())
 
     def sampler(self) -> _core.Sampler:
         """A new sampler with these settings, at the beginning of its seed's sequence."""
@@ -101,6 +157,34 @@ class Sampling:
             repetition_penalty=self.repetition_penalty,
             seed=self.seed,
         )
+
+
+def _seed() -> int:
+    return secrets.randbits(64)
+
+
+def _bias(bias: Mapping[int, float] | None, vocab_size: int) -> dict[int, float]:
+    if bias is None:
+        return {}
+    if not isinstance(bias, Mapping):
+        raise ArgumentError(f"logit_bias is {bias!r:.80}; expected a dict of token ids", expected="a dict")
+    checked = {}
+    for id, value in bias.items():
+        place = arguments.integer("an id in logit_bias", id, least=0, most=vocab_size - 1)
+        forbids = isinstance(value, (float, np.floating)) and value == -math.inf
+        name = f"logit_bias[{place}]"
+        checked[place] = value if forbids else arguments.real(name, value, least=-_MOST_BIAS, most=_MOST_BIAS)
+    return checked
+
+
+def _processors(processors: Sequence[LogitsProcessor] | None) -> tuple[LogitsProcessor, ...]:
+    if processors is None:
+        return ()
+    if not isinstance(processors, Sequence) or not all(map(callable, processors)):
+        raise ArgumentError(
+            f"logits_processors is {processors!r:.80}; expected a list of callables", expected="a list of callables"
+        )
+    return tuple(processors)
 
 
 def _stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:

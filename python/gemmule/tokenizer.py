@@ -14,6 +14,8 @@ from .errors import ArgumentError, UnsupportedError
 from .messages import Message, Shield, check, plain
 from .template import ChatTemplate
 
+_SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"  # a space inside an entry's text
+
 
 class Tokenizer:
     """A checkpoint's tokenizer. Immutable; threads may share it.
@@ -149,6 +151,18 @@ class Tokenizer:
     def is_byte(self, id: int) -> bool:
         """Whether `id` stands for one byte of a character, not for text of its own."""
         return self._core.is_byte(id)
+
+    def spelled(self, id: int) -> bytes:
+        """The bytes that `id` adds to a text: one for a byte token, none for a control token or an id without entry."""
+        token = self._core.token(id)
+        if token is None or not self._core.is_visible(id):
+            return b""
+        return bytes.fromhex(token[3:5]) if self._core.is_byte(id) else token.replace(_SPACE_MARK, " ").encode()
+
+    def name(self, id: int) -> str:
+        """The text of one token by itself: that of a byte token or a control token as its entry is written."""
+        token = self._core.token(id) or ""
+        return token.replace(_SPACE_MARK, " ")
 
     def byte_length(self, ids: Sequence[int]) -> int:
         """UTF-8 bytes of the text of `ids`; special tokens have none, a byte token has one."""

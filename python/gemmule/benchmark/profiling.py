@@ -216,7 +216,7 @@ class _Run:
         self._core = model._core
         self._ids = random_ids(model, prompt)
         self._decoder = model._new_decoder()
-        self._sampler = Sampling.complete(_SAMPLING, seed=0).sampler()
+        self._sampler = Sampling.complete(_SAMPLING, model._grammars, seed=0).sampler()
 
     def prefill(self) -> Phase:
         self._decoder.rewind(0)
