@@ -235,3 +235,17 @@ def test_a_broken_pipe_is_quiet():
         errors = child.stderr.read()
         assert child.wait(20) == 141
     assert errors == b""
+
+
+def test_drafting(capsys):
+    """Options of a drafter and of drafts reach the model: the text is the same."""
+    fixtures = Path(__file__).parent / "fixtures"
+    model, greedy = ["--model", str(fixtures / "e2b")], ["-n", "30", "--temperature", "0", "--ignore-eos"]
+    said = []
+    for options in ([], ["--mtp", str(fixtures / "mtp")], ["--draft", "prompt-lookup"]):
+        assert cli.main(["generate", "abc", "--json", *model, *greedy, *options]) == 0
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[0]["tokens"] == said[1]["tokens"] == said[2]["tokens"]
+    assert [answer["usage"]["drafted_tokens"] > 0 for answer in said[:2]] == [False, True]
+    assert said[0]["usage"]["speed_up"] is None
+    assert said[1]["usage"]["speed_up"] > 0

@@ -28,6 +28,7 @@ void BindFiles(py::module_& module);
 void BindModel(py::module_& module);
 void BindDecoder(py::module_& module);
 void BindBatch(py::module_& module);
+void BindDrafter(py::module_& module, py::module_& testing);
 void BindSampler(py::module_& module);
 void BindSource(py::module_& module);
 void BindCalibration(py::module_& module);

@@ -30,6 +30,7 @@ PYBIND11_MODULE(_core, module) {
   py::module_ testing = module.def_submodule("testing");
   BindTesting(testing);
   BindTokenizer(module, testing);
+  BindDrafter(module, testing);
   py::module_ bench = module.def_submodule("bench");
   BindBench(bench);
 }

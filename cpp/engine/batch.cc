@@ -76,7 +76,10 @@ void Batch::Step(std::span<Decoder* const> decoders, std::span<const std::int32_
   }
   scratch_.forward.Logits(0, n, logits.data());
   scratch_.parallel.ThrowIfStopped();
-  for (Decoder* decoder : decoders) ++decoder->length_;
+  for (Decoder* decoder : decoders) {
+    ++decoder->length_;
+    decoder->hidden_count_ = 0;
+  }
 }
 
 void Batch::Sample(std::span<Sampler* const> samplers, std::span<const std::span<const float>> logits,

@@ -54,8 +54,17 @@ void Decoder::CheckIds(std::span<const std::int32_t> ids, const std::string& who
 }
 
 void Decoder::Begin(Forward& forward, std::span<const std::int32_t> ids) {
+  hidden_count_ = 0;
   const Segment next{&cache_, length_, ids.size()};
   forward.Begin({&next, 1}, ids);
+}
+
+void Decoder::KeepHidden(const Forward& forward, std::size_t first, std::size_t count) {
+  const std::size_t size = count * model_->config.hidden_size;
+  hidden_.Reserve(size);
+  std::copy_n(forward.normed(), size, hidden_.data());
+  hidden_first_ = length_ + first;
+  hidden_count_ = count;
 }
 
 void Decoder::Prefill(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop) {
@@ -140,6 +149,13 @@ void Decoder::Watch(std::shared_ptr<Profile> profile) {
   scratch_.forward.Watch(profile_.get());
 }
 
+std::span<const float> Decoder::hidden() const {
+  const std::size_t d = model_->config.hidden_size;
+  const std::size_t last = length_ - 1;
+  if (length_ == 0 || last < hidden_first_ || last - hidden_first_ >= hidden_count_) return {};
+  return {hidden_.data() + (last - hidden_first_) * d, d};
+}
+
 bool Decoder::Rewind(std::size_t length) {
   const Use use(*this);
   if (length > length_) {
@@ -147,6 +163,7 @@ bool Decoder::Rewind(std::size_t length) {
   }
   if (length != 0 && !cache_.Holds(length)) return false;
   length_ = length;
+  hidden_count_ = std::min(hidden_count_, length - std::min(length, hidden_first_));
   return true;
 }
 

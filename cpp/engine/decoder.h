@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/buffer.h"
 #include "base/parallel.h"
 #include "engine/scratch.h"
 #include "model/kv_cache.h"
@@ -64,14 +65,22 @@ class Decoder {
   // Books the time of the calls to come on `profile` (Forward::Watch), until it is null.
   void Watch(std::shared_ptr<Profile> profile);
 
+  // The hidden state (D,) behind the last token, after the final norm, as its logits were made of it; empty where the
+  // last call gave no logits of this token, or of kLogitGroup later ones since.
+  std::span<const float> hidden() const;
+
   std::size_t length() const { return length_; }
   std::size_t cache_bytes() const { return cache_.bytes(); }
   const Model& model() const { return *model_; }
 
   class Pass;  // engine/pass.h
 
+  // Tokens whose logits are held at once: the head's rows serve all of them, and V floats each must fit the memory.
+  static constexpr std::size_t kLogitGroup = 16;
+
  private:
   friend class Batch;
+  friend class Drafter;
   class Use;
 
   // `whose`: words before the message.
@@ -80,12 +89,18 @@ class Decoder {
                const Parallel::StopCheck& stop);
   // Begins a chunk of its own with the next tokens.
   void Begin(Forward& forward, std::span<const std::int32_t> ids);
+  // Of `count` tokens of the chunk under way from `first` on, whose logits `forward` has just given.
+  void KeepHidden(const Forward& forward, std::size_t first, std::size_t count);
 
   std::shared_ptr<const Model> model_;
   std::shared_ptr<Profile> profile_;
   KvCache cache_;
   Scratch scratch_;
   std::size_t length_ = 0;
+  // Of the last group of tokens whose logits were computed: (hidden_count_, D), behind token hidden_first_ and on.
+  Buffer<float> hidden_;
+  std::size_t hidden_first_ = 0;
+  std::size_t hidden_count_ = 0;
   std::atomic<bool> in_use_{false};
 };
 

@@ -23,14 +23,15 @@ constexpr char kSizesToday[] = "gemmule runs the E2B, E4B, 12B, 26B-A4B and 31B 
 struct Family {
   std::string_view model_type;       // of a checkpoint with towers; its text model is in text_config
   std::string_view text_model_type;  // of the text model, or of a checkpoint that is only that
+  std::string_view drafter_type;     // of a drafter; its own text model is in text_config
   std::int64_t sliding_window;
   std::int64_t max_position_embeddings;
   bool has_per_layer_input_and_experts;  // false: keys for them mean nothing and are ignored
 };
 
 constexpr Family kFamilies[] = {
-    {"gemma4", "gemma4_text", 512, 131'072, true},
-    {"gemma4_unified", "gemma4_unified_text", 1024, 262'144, false},
+    {"gemma4", "gemma4_text", "gemma4_assistant", 512, 131'072, true},
+    {"gemma4_unified", "gemma4_unified_text", "gemma4_unified_assistant", 1024, 262'144, false},
 };
 
 std::size_t CheckSize(const JsonCursor& number, std::int64_t min, std::int64_t max) {
@@ -66,9 +67,21 @@ const Family& FindFamily(const JsonCursor& model_type) {
   const std::string& name = model_type.String();
   for (const Family& family : kFamilies) {
     if (name == family.model_type || name == family.text_model_type) return family;
+    if (name == family.drafter_type) {
+      model_type.Refuse("this is a drafter, no model of its own",
+                        "Load the model that it was made for, with mtp= this.", Quoted(family.model_type));
+    }
   }
   model_type.Refuse("this model type is not supported", kSizesToday,
                     "\"gemma4\", \"gemma4_text\", \"gemma4_unified\" or \"gemma4_unified_text\"");
+}
+
+const Family& FindDrafterFamily(const JsonCursor& model_type) {
+  for (const Family& family : kFamilies) {
+    if (model_type.String() == family.drafter_type) return family;
+  }
+  model_type.Refuse("this is no drafter", "Use the model's own, whose name ends in -assistant.",
+                    "\"gemma4_assistant\" or \"gemma4_unified_assistant\"");
 }
 
 void RefuseUnsupportedFeatures(const JsonCursor& text) {
@@ -213,9 +226,14 @@ void ReadRopes(const JsonCursor& text, Config& config) {
   }
 }
 
-void ReadLayers(const JsonCursor& text, Config& config) {
+Where Whole(const JsonCursor& fields) {
+  return {.file = fields.file(), .tensor = fields.path(), .offset = fields.value().offset};
+}
+
+// Their keys and values are left to the caller; `own` layers at least make some.
+void ReadLayers(const JsonCursor& text, std::int64_t own, Config& config) {
   const std::size_t count = Size(text, "num_hidden_layers", 30, 1, kMaxLayers);
-  config.num_kv_shared_layers = Size(text, "num_kv_shared_layers", 0, 0, static_cast<std::int64_t>(count) - 1);
+  config.num_kv_shared_layers = Size(text, "num_kv_shared_layers", 0, 0, static_cast<std::int64_t>(count) - own);
   const std::size_t first_shared = count - config.num_kv_shared_layers;
   const std::size_t intermediate_size = Size(text, "intermediate_size", 9216, 1, kMaxWidth);
   const bool double_wide = Flag(text, "use_double_wide_mlp", false);
@@ -229,9 +247,7 @@ void ReadLayers(const JsonCursor& text, Config& config) {
     config.layers.push_back(layer);
   }
   ReadHeads(text, config.layers);
-  const Where at{.file = text.file(), .tensor = text.path(), .offset = text.value().offset};
-  CheckHeads(config, at);
-  ShareKeysAndValues(config, at);
+  CheckHeads(config, Whole(text));
 }
 
 void ReadPerLayerInput(const JsonCursor& text, Config& config) {
@@ -254,7 +270,8 @@ void ReadExperts(const JsonCursor& text, Config& config) {
   config.moe_intermediate_size = CheckSize(older ? *older : text.At("moe_intermediate_size"), 1, kMaxWidth);
 }
 
-Config ReadText(const JsonCursor& text, const Family& family) {
+// What models and drafters have alike.
+Config ReadDecoder(const JsonCursor& text, const Family& family, std::int64_t own_layers) {
   Config config;
   config.vocab_size = Size(text, "vocab_size", 262'144, 1, kMaxVocabulary);
   config.hidden_size = Size(text, "hidden_size", 2304, 1, kMaxWidth);
@@ -267,13 +284,45 @@ Config ReadText(const JsonCursor& text, const Family& family) {
   if (const auto cap = text.FindNonNull("final_logit_softcapping")) {
     config.final_logit_softcapping = static_cast<float>(CheckPositive(*cap));
   }
+  ReadLayers(text, own_layers, config);
+  ReadRopes(text, config);
+  return config;
+}
+
+Config ReadText(const JsonCursor& text, const Family& family) {
+  Config config = ReadDecoder(text, family, 1);
+  ShareKeysAndValues(config, Whole(text));
   if (family.has_per_layer_input_and_experts) {
     ReadPerLayerInput(text, config);
     ReadExperts(text, config);
   }
-  ReadLayers(text, config);
-  ReadRopes(text, config);
   return config;
+}
+
+Config ReadDrafterText(const JsonCursor& text, const Family& family) {
+  Config config = ReadDecoder(text, family, 0);
+  for (LayerConfig& layer : config.layers) layer.kv_owner = LayerConfig::kOtherModel;
+  constexpr char kRemedy[] = "Use a drafter as published: none has any.";
+  if (Size(text, "hidden_size_per_layer_input", 0, 0, kMaxWidth) != 0) {
+    text.At("hidden_size_per_layer_input").Refuse("drafters with per-layer inputs are not run", kRemedy, "0");
+  }
+  if (Flag(text, "enable_moe_block", false)) {
+    text.At("enable_moe_block").Refuse("drafters with experts are not run", kRemedy, "false");
+  }
+  return config;
+}
+
+// Of a head that looks at clusters of tokens.
+void ReadClusters(const JsonCursor& root, HfDrafterConfig& drafter) {
+  if (!Flag(root, "use_ordered_embeddings", false)) return;
+  drafter.num_centroids = Size(root, "num_centroids", 2048, 1, static_cast<std::int64_t>(drafter.config.vocab_size));
+  drafter.centroid_intermediate_top_k =
+      Size(root, "centroid_intermediate_top_k", 32, 1, static_cast<std::int64_t>(drafter.num_centroids));
+  if (drafter.config.vocab_size % drafter.num_centroids != 0) {
+    root.At("num_centroids")
+        .Fail("tokens do not divide among clusters",
+              "a divisor of vocab_size, " + std::to_string(drafter.config.vocab_size));
+  }
 }
 
 // The checkpoint's own flag counts before its text model's.
@@ -314,6 +363,23 @@ HfConfig ReadConfig(const JsonValue& value, const std::string& file) {
   result.config = ReadText(text, family);
   result.config.tie_word_embeddings = ReadTie(root, text);
   if (nested) ReadSoftTokens(root, text, result.config);
+  return result;
+}
+
+HfDrafterConfig ReadDrafterConfig(const JsonValue& value, const std::string& file) {
+  const JsonCursor root(value, file);
+  const JsonCursor model_type = root.At("model_type");
+  const Family& family = FindDrafterFamily(model_type);
+  const JsonCursor text = root.At("text_config");
+  RefuseUnsupportedFeatures(text);
+
+  HfDrafterConfig result;
+  result.model_type = model_type.String();
+  result.quantization = ReadQuantization(root, text);
+  result.config = ReadDrafterText(text, family);
+  result.config.tie_word_embeddings = ReadTie(root, text);
+  result.backbone_hidden_size = CheckSize(root.At("backbone_hidden_size"), 1, kMaxWidth);
+  ReadClusters(root, result);
   return result;
 }
 

@@ -28,8 +28,18 @@ struct HfConfig {
   Quantization quantization;
 };
 
+struct HfDrafterConfig {
+  Config config;                         // all layers read another model's keys and values (LayerConfig::kOtherModel)
+  std::string model_type;                // "gemma4_assistant", "gemma4_unified_assistant"
+  std::size_t backbone_hidden_size = 0;  // the target's D
+  std::size_t num_centroids = 0;         // 0: a head that gives all tokens a logit
+  std::size_t centroid_intermediate_top_k = 0;  // likewise
+  Quantization quantization;
+};
+
 // `file` names the config in messages. Throws FormatError for a field that is missing, of the wrong type or out of
 // range, UnsupportedError for a feature that gemmule does not run.
 HfConfig ReadConfig(const JsonValue& root, const std::string& file);
+HfDrafterConfig ReadDrafterConfig(const JsonValue& root, const std::string& file);
 
 }  // namespace gemmule

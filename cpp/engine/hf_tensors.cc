@@ -264,8 +264,29 @@ std::vector<std::string> HfTensors::Towers() const {
           "model.vision_embedder."};
 }
 
+std::vector<std::int32_t> HfTensors::Ids(const std::string& name, std::size_t n) {
+  const TensorView& tensor = Need(name);
+  if (tensor.dtype != DType::kI64 || tensor.shape != Shape{n}) WrongShape(tensor, "I64 " + ShapeText({n}));
+  Count(tensor, 0);
+  std::vector<std::int32_t> ids;
+  for (const std::uint64_t id : Integers<std::int64_t>(tensor.bytes)) {
+    if (id >= n) {
+      throw FormatError("an id is outside the vocabulary", {.file = At(tensor).file,
+                                                            .tensor = tensor.name,
+                                                            .expected = "0 to " + std::to_string(n - 1),
+                                                            .found = std::to_string(static_cast<std::int64_t>(id))});
+    }
+    ids.push_back(static_cast<std::int32_t>(id));
+  }
+  return ids;
+}
+
+// A head stands beside the model, and so do the modules around a drafter.
 std::string HfTensors::FileName(const std::string& name) const {
-  return name.starts_with("lm_head") ? name : prefix_ + name;
+  for (const char* outside : {"lm_head", "pre_projection", "post_projection", "masked_embedding"}) {
+    if (name.starts_with(outside)) return name;
+  }
+  return prefix_ + name;
 }
 
 }  // namespace gemmule

@@ -1,6 +1,7 @@
 // The tensors of a Hugging Face folder: floats, and the packed weights of the mobile and compressed-tensors formats.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,8 @@ class HfTensors : public TensorTable {
   Embedding Table(const std::string& name, std::size_t rows, std::size_t cols, float multiplier) override;
   Linear TiedHead(const std::string& embedding, std::size_t rows, std::size_t cols) override;
   float CacheScale(const std::string& name) override;
+  // A vector of n token ids in [0, n).
+  std::vector<std::int32_t> Ids(const std::string& name, std::size_t n);
 
   std::vector<std::string> Leftovers(const Config& config) const override;
   std::vector<std::string> Towers() const override;
@@ -54,7 +57,7 @@ class HfTensors : public TensorTable {
 
   Packing packing_;
   std::vector<std::size_t> group_sizes_;
-  std::string prefix_;  // of all names but the head's
+  std::string prefix_;  // of the names that the text model's tensors have
 };
 
 }  // namespace gemmule

@@ -8,6 +8,7 @@
 
 #include "formats/gguf.h"
 #include "formats/tensor_files.h"
+#include "model/draft_model.h"
 #include "model/model.h"
 
 namespace gemmule {
@@ -39,9 +40,28 @@ struct Checkpoint {
 // before this returns. Throws FormatError, UnsupportedError, ResourceError and, for `options`, ArgumentError.
 std::shared_ptr<const Checkpoint> LoadCheckpoint(const std::string& path, const LoadOptions& options);
 
+struct DrafterCheckpoint {
+  std::shared_ptr<const Checkpoint> target;
+  TensorFiles files;
+  DraftModel model;
+  std::string model_type;
+  std::uint64_t parameters = 0;    // as in Checkpoint
+  std::uint64_t weight_bytes = 0;  // likewise
+  std::vector<std::string> unknown_tensors;
+};
+
+// `folder` is a Hugging Face folder of a drafter that was made for `target`. Throws as LoadCheckpoint does, and
+// UnsupportedError for the drafter of another model, which names what differs.
+std::shared_ptr<const DrafterCheckpoint> LoadDrafter(const std::string& folder,
+                                                     const std::shared_ptr<const Checkpoint>& target,
+                                                     const LoadOptions& options);
+
 // The model of a checkpoint, keeping the checkpoint alive.
 inline std::shared_ptr<const Model> ModelOf(const std::shared_ptr<const Checkpoint>& checkpoint) {
   return {checkpoint, &checkpoint->model};
+}
+inline std::shared_ptr<const DraftModel> ModelOf(const std::shared_ptr<const DrafterCheckpoint>& drafter) {
+  return {drafter, &drafter->model};
 }
 
 }  // namespace gemmule

@@ -6,12 +6,6 @@
 #include "base/error.h"
 
 namespace gemmule {
-namespace {
-
-// Tokens whose logits are held at once: the head's rows serve all of them, and V floats each must fit the memory.
-constexpr std::size_t kLogitGroup = 16;
-
-}  // namespace
 
 Decoder::Use::Use(Decoder& decoder) : decoder_(decoder) {
   if (decoder_.in_use_.exchange(true)) {
@@ -60,7 +54,9 @@ Decoder::Pass::Rows Decoder::Pass::Next() {
   const std::size_t group = std::min(kLogitGroup, live_ - given_);
   scratch_.forward.Logits(given_, group, scratch_.logits.data());
   scratch_.parallel.ThrowIfStopped();
-  return {Take(group), group, scratch_.logits.data()};
+  const std::size_t first = Take(group);
+  decoder_.KeepHidden(scratch_.forward, first - begin_, group);
+  return {first, group, scratch_.logits.data()};
 }
 
 Decoder::Pass::Rows Decoder::Pass::NextHidden(float* hidden) {

@@ -32,6 +32,7 @@ struct LayerConfig {
   bool has_v_proj = true;               // false: V comes from k_proj (attention_k_eq_v)
   // The layer whose keys and values this one reads: itself, or the last layer of its type before the shared ones.
   std::size_t kv_owner = 0;
+  static constexpr std::size_t kOtherModel = static_cast<std::size_t>(-1);  // those of a drafter: its target's layer
 };
 
 // What an older generation of the model does otherwise. As it stands here: Gemma 4.

@@ -58,6 +58,9 @@ class Forward {
   // Logits of tokens [first, first + count) of the stream, after the softcap: (count, V).
   void Logits(std::size_t first, std::size_t count, float* logits);
 
+  // What those logits were made of: the stream after the final norm, (count, D), until the next call of anything.
+  const float* normed() const { return normed_.data(); }
+
   // The residual stream, (T, D).
   std::span<float> stream() { return {x_.data() + skipped_ * config_.hidden_size, tokens_ * config_.hidden_size}; }
 

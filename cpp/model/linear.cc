@@ -172,6 +172,17 @@ void LinearRunner::Run(const float* x, std::size_t tokens, std::initializer_list
   if (observer_) observer_->OnLinear(x, tokens, calls);
 }
 
+void LinearRunner::RunRows(const Linear& linear, const float* x, std::span<const std::int32_t> rows, float* y) {
+  std::size_t used = 0;
+  const Input& input = inputs_[Prepare(linear, x, 1, &used)];
+  parallel_.For(rows.size(), kRowStep, RowCost(linear.weight, 1), [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      const auto row = static_cast<std::size_t>(rows[i]);
+      Rows(linear, input, row, row + 1, y, linear.weight.rows);
+    }
+  });
+}
+
 void LinearRunner::RunEach(std::span<const OwnCall> calls) {
   std::size_t used = 0;
   AllRows all;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <initializer_list>
 #include <span>
 #include <vector>
@@ -48,6 +49,9 @@ class LinearRunner {
 
   // y = linear(x) for every call; x (T, K) f32, the same for all. One parallel region for all rows.
   void Run(const float* x, std::size_t tokens, std::initializer_list<LinearCall> calls);
+
+  // The elements `rows` of y (out,) alone, for one token; x (K,).
+  void RunRows(const Linear& linear, const float* x, std::span<const std::int32_t> rows, float* y);
 
   // All calls, in one parallel region.
   void RunEach(std::span<const OwnCall> calls);

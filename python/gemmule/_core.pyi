@@ -209,6 +209,29 @@ class Decoder:
     def shared_cache_bytes(decoders: Sequence[Decoder]) -> int:
         """Bytes of all their caches, what they share counted once."""
 
+MOST_DRAFTS: int  # tokens that one draft may have
+
+@final
+class DraftModel:
+    """Weights and config of a drafter and the model it drafts for: immutable, shared by threads."""
+
+    @staticmethod
+    def load(path: str, target: Model, activations: str) -> DraftModel:
+        """path: a Hugging Face folder; activations as for `Model.load`. UnsupportedError where the drafter was made for
+        another model."""
+    @property
+    def info(self) -> dict[str, Any]:
+        """model_type, parameters, weight_bytes, mapped_bytes, config, unknown_tensors, as `Model.info` has them."""
+
+@final
+class Drafter:
+    """Guesses the next tokens of sequences. Keeps nothing of them. Not for two threads at once."""
+
+    def __init__(self, model: DraftModel) -> None: ...
+    def draft(self, decoder: Decoder, token: int, count: int) -> list[int]:
+        """The tokens that may follow `token`, which is the next that the decoder is going to read. Its last call must
+        have given logits of its last token, or of MOST_DRAFTS later ones that were taken back."""
+
 @final
 class Batch:
     """One step of several sequences: every weight that is read serves them all. Not for two threads at once.

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._core import Model, Tokenizer
+from ._core import Decoder, Drafter, Model, Tokenizer
 
 F32 = NDArray[np.float32]
 Scales = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint16]  # uint16: bfloat16
@@ -101,6 +101,10 @@ def linear(model: Model, name: str, x: F32) -> F32:
 
 def embed(model: Model, name: str, ids: NDArray[np.int32]) -> F32:
     """`...embed_tokens` or `...embed_tokens_per_layer`: scaled rows (T, width)."""
+
+def draft_step(drafter: Drafter, decoder: Decoder, inputs: F32) -> tuple[F32, F32]:
+    """One step of a drafter on inputs (2 D,), an embedding and a hidden state of its target. Returns logits (V,) and
+    the vector (D,) for the next step."""
 
 def layer_outputs(model: Model, ids: NDArray[np.int32], inputs: F32) -> F32:
     """inputs (L, T, D): layer i runs on inputs[i] (and on the keys and values of earlier layers, made from theirs);

@@ -16,6 +16,7 @@ from .answer import Marks
 from .chat_file import ModelIdentity, SavedChat
 from .checkpoint import GenerationConfig
 from .context_full import CHOICES, DROP, ERROR, STOP, drop_oldest, room_for_answer
+from .drafting import Drafting
 from .errors import ArgumentError, ContextError, UnsupportedError
 from .generate import Generation, Piece, Result, check_length, pieces
 from .grammar import Grammars
@@ -47,6 +48,7 @@ class Chat:
         *,
         context: int,
         identity: Callable[[], ModelIdentity],
+        new_drafting: Callable[[Sampling], Drafting | None],
         system: str | None = None,
         thinking: bool | int = False,
         tools: Iterable[AnyTool] | None = None,
@@ -59,6 +61,7 @@ class Chat:
         self._prefixes = prefixes
         self._context = context
         self._identity = identity
+        self._new_drafting = new_drafting
         self._context_full = arguments.choice("context_full", context_full, CHOICES)
         self._dropped_turns = 0
         self._marks = Marks.of(tokenizer)
@@ -264,6 +267,7 @@ class Chat:
             marks=self._marks,
             thought_tokens=self._thought_tokens,
             openings=self._openings,
+            drafting=self._new_drafting(sampling),
         )
         self._run.dropped_turns = dropped
         self._answer = self._pieces([*kept, *new], self._run)

@@ -20,7 +20,7 @@ from .errors import FormatError, GemmuleError, UnsupportedError
 from .evaluate import perplexity
 from .generate import Piece, Result
 from .model import Model, load
-from .sampling import GenerationOptions
+from .sampling import DRAFTS, GenerationOptions
 from .windows import SCORES
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -126,6 +126,12 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add("--ignore-eos", action="store_true", help="go on behind end tokens")
 
 
+def _add_drafting(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("drafting", "The text stays the same; it may come faster.").add_argument
+    add("--mtp", metavar="PATH", help='the model\'s drafter: folder, hub name, or "auto", the published one')
+    add("--draft", choices=DRAFTS, default=DRAFTS[0], help='"prompt-lookup": text that repeats its prompt')
+
+
 def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="+", metavar="PROMPT", help='text to continue; "-": from standard input')
     parser.add_argument("--logprobs", action="store_true", help="with --json: ln p of each token")
@@ -144,8 +150,10 @@ def _add_text(parser: argparse.ArgumentParser) -> None:
 
 
 VERBS = {
-    "generate": Verb("continue a text", generate, [_add_generate, _add_model, _add_sampling, add_output]),
-    "chat": Verb("talk with a model", chat, [_add_chat, _add_model, _add_sampling, add_output]),
+    "generate": Verb(
+        "continue a text", generate, [_add_generate, _add_model, _add_sampling, _add_drafting, add_output]
+    ),
+    "chat": Verb("talk with a model", chat, [_add_chat, _add_model, _add_sampling, _add_drafting, add_output]),
     "perplexity": Verb("measure how well a model predicts a text", evaluate, [_add_text, _add_model, add_output]),
     "compare": Verb(
         "measure how far a model is from another one on a text",
@@ -228,6 +236,7 @@ def _load(arguments: argparse.Namespace) -> Model:
         activations=arguments.activations,
         kv=arguments.kv,
         trust_template=arguments.trust_template,
+        mtp=getattr(arguments, "mtp", None),
     )
 
 
@@ -253,6 +262,7 @@ def _options(arguments: argparse.Namespace) -> GenerationOptions:
         "stop": arguments.stop,
         "ignore_eos": arguments.ignore_eos,
         "logprobs": getattr(arguments, "logprobs", False),
+        "draft": arguments.draft,
     }
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from . import _core
 from .allowed_tokens import AllowedTokens
 from .answer import AnswerStream, Marks
+from .drafting import Drafting
 from .errors import ContextError
 from .likeliest import TokenLogprob, likeliest
 from .prefixes import Prefixes
@@ -34,6 +35,10 @@ class Usage:
             they were not computed again.
         prefill_seconds: time to read the rest of the prompt.
         decode_seconds: time in the model and the sampler after that; what a caller does between pieces is not in it.
+        drafted_tokens: tokens that were guessed, to be checked by the model; 0 without drafting.
+        accepted_tokens: of those, the ones that became the text.
+        speed_up: about how many times as fast as without drafting that was, by the passes that had no draft; None where
+            there were none.
 
     Sequences that are generated together share the time of their steps: each one's decode_seconds are those of all
     steps that it was in, so that their sum is longer than it took. Their prompts are read one after the other.
@@ -44,6 +49,9 @@ class Usage:
     cached_tokens: int
     prefill_seconds: float
     decode_seconds: float
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    speed_up: float | None = None
 
     @property
     def total_tokens(self) -> int:
@@ -121,9 +129,9 @@ class Result:
 
     @cached_property
     def parsed(self) -> Any:
-        """The text as the value that its JSON says, or as an instance of the dataclass that was given as schema; None
-        without a schema, where the text was cut off (finish_reason "length"), and where calls stand in its place. What a
-        dataclass raises comes as it is."""
+        """The text as the value that its JSON says, or as an instance of the dataclass that was given as schema. None
+        without a schema, where the text was cut off (finish_reason "length"), and where calls stand in its place. What
+        a dataclass raises comes as it is."""
         if self.structure is None or self.finish_reason != "stop" or self.tool_calls:
             return None
         return self.structure.parse(self.text)
@@ -135,6 +143,7 @@ class Generation:
     Attributes:
         decoder: has seen the first `decoder.length` of `ids`.
         sampler: of this sequence alone.
+        drafting: its drafts; None: plain decoding.
         finish_reason: None until the last piece is there.
         context_full: whether the full context was the reason.
         dropped_turns: for `Result`.
@@ -153,6 +162,7 @@ class Generation:
         marks: Marks | None = None,
         thought_tokens: int | None = None,
         openings: Collection[int] = (),
+        drafting: Drafting | None = None,
     ) -> None:
         """prompt (T,): its first `decoder.length` ids are in the decoder's cache already, and not all of them.
 
@@ -162,6 +172,7 @@ class Generation:
         check_length(len(prompt), context)
         self.decoder = decoder
         self.sampler = sampling.sampler()
+        self.drafting = drafting
         self.finish_reason: str | None = None
         self.context_full = False
         self.dropped_turns = 0
@@ -193,6 +204,13 @@ class Generation:
             return prefill(self.unread)
         return self._prefixes.read(self.decoder, self.ids, prefill)
 
+    @property
+    def room(self) -> int:
+        """Tokens that may still come, at most."""
+        left = self._context + 1 - self._length  # the last one is not read
+        new = self._length - self._prompt_tokens
+        return left if self._sampling.max_tokens is None else min(left, self._sampling.max_tokens - new)
+
     def allowed(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the sampler may choose from, of logits (V,)."""
         return self._allowed.of(logits, self.ids)
@@ -208,7 +226,7 @@ class Generation:
         ended = token in self._sampling.end_tokens or self._allowed.complete
         new = self._length - self._prompt_tokens
         enough = new == self._sampling.max_tokens
-        full = self.decoder.length >= self._context
+        full = self._length > self._context  # the last one is not read
         if ended or enough or full:
             said += self._answer.finish()
         if ended or self._answer.stopped:
@@ -217,9 +235,7 @@ class Generation:
             self.finish_reason = "length"
             self.context_full = not enough
         self._pieces.append(
-            Piece(
-                said.text, token, logprob, self.finish_reason, self.context_full, said.thinking, said.tool_calls, top
-            )
+            Piece(said.text, token, logprob, self.finish_reason, self.context_full, said.thinking, said.tool_calls, top)
         )
         return self._pieces[-1]
 
@@ -227,6 +243,8 @@ class Generation:
         """What the pieces say together, once the last one is there."""
         pieces = self._pieces
         usage = Usage(self._prompt_tokens, len(pieces), self._cached_tokens, self.prefill_seconds, self.decode_seconds)
+        if self.drafting is not None:
+            usage = self.drafting.counted(usage)
         logprobs = [piece.logprob for piece in pieces if piece.logprob is not None]
         top_logprobs = [piece.top_logprobs for piece in pieces if piece.top_logprobs is not None]
         grammar = self._sampling.grammar
@@ -266,6 +284,9 @@ def pieces(run: Generation) -> Iterator[Piece]:
     """One sequence by itself: does the work as far as it is asked to. Exactly one piece a token."""
     yield first_piece(run, run.decoder.prefill)
     while run.finish_reason is None:
+        if run.drafting is not None:
+            yield from run.drafting.advance(run)
+            continue
         begin = time.perf_counter()
         logits = run.decoder.prefill(run.unread)
         token = run.sampler.sample(run.allowed(logits), run.ids)

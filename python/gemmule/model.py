@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, arguments, chat_file, checkpoint, estimation, hub
+from . import _core, arguments, chat_file, checkpoint, drafters, estimation, hub
 from .arguments import TokenIds
 from .batch import finished_together
 from .chat import Chat
 from .chat_file import ModelIdentity
 from .checkpoint import GenerationConfig
+from .drafting import Drafting, ModelDrafts, prompt_lookup
 from .embedding import POOLINGS, embedded
 from .errors import ArgumentError, GemmuleError, UnsupportedError
 from .generate import Generation, Piece, Result, check_length, finished, pieces
@@ -50,6 +51,7 @@ def load(
     trust_template: bool = False,
     memory_limit: int | None = None,
     prefix_cache: int | None = None,
+    mtp: str | os.PathLike[str] | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -74,6 +76,9 @@ def load(
         prefix_cache: bytes of caches that the model keeps of prompts it has read, so that a conversation that is sent
             again, or a long beginning that several share, is not read again; results are the same to the bit. 0: none;
             None: at most 256 MiB, or none with a memory_limit.
+        mtp: a drafter for multi-token prediction, which guesses tokens that the model then checks together: the folder
+            or the hub name of one that was made for this model; "auto": the published one, where `path` has the name of
+            a published model; None: none.
         revision, token, cache_dir, local_files_only: of a name on the hub; see `hub.pull`.
 
     Raises:
@@ -98,7 +103,11 @@ def load(
     core = _core.Model.load(str(place), core_threads, core_context, activations, kv)
     if prefix_cache is None:
         prefix_cache = PREFIX_CACHE_BYTES if memory_limit is None else 0
-    return Model(core, place, trust_template=trust_template, prefix_cache=prefix_cache)
+    model = Model(core, place, trust_template=trust_template, prefix_cache=prefix_cache)
+    drafter = drafters.find(mtp, path, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+    if drafter is not None:
+        model._draft_model = _core.DraftModel.load(str(drafter), core, activations)
+    return model
 
 
 class Model:
@@ -117,6 +126,7 @@ class Model:
         self._fingerprint: str | None = None  # once it was needed
         self._prefixes = Prefixes(self._new_decoder, prefix_cache)
         self._grammars = Grammars(core.vocab_size, self._need_tokenizer)
+        self._draft_model: _core.DraftModel | None = None
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -152,8 +162,10 @@ class Model:
     @property
     def info(self) -> dict[str, Any]:
         """What was loaded: model_type, parameters, weight_bytes, mapped_bytes, encodings, config, the names of
-        unknown_tensors, leftover_tensors and skipped_tensors, and what "auto" became: activations, kv."""
-        return {**self._core.info, "activations": self._core.activations, "kv": self._core.kv}
+        unknown_tensors, leftover_tensors and skipped_tensors, and what "auto" became: activations, kv. drafter: the
+        same of the drafter, or None."""
+        drafter = None if self._draft_model is None else self._draft_model.info
+        return {**self._core.info, "activations": self._core.activations, "kv": self._core.kv, "drafter": drafter}
 
     def logits(self, ids: TokenIds) -> NDArray[np.float32]:
         """Logits (T, V) float32 after the softcap, row t for the token behind ids[t].
@@ -190,6 +202,7 @@ class Model:
         schema: Schema | None = None,
         regex: str | None = None,
         grammar: str | None = None,
+        draft: str | None = "auto",
     ) -> Result | list[Result]:
         """Continues a prompt, or several together, which takes far less time than one after the other.
 
@@ -227,6 +240,10 @@ class Model:
         From the model's logits to the token: logits_processors, logit_bias and what the checkpoint suppresses, grammar,
         repetition_penalty, temperature, top_k, top_p, min_p. With temperature 0 the likeliest that the grammar leaves
         is taken. logprobs and top_logprobs are of the logits before all of that.
+            draft: who guesses the next tokens, so that the model checks several at a time: "auto", the drafter that the
+                model was loaded with, if any; "prompt-lookup", the text itself, which pays where it repeats its prompt;
+                None: nobody. The result is the same, only its speed is not, and drafting stops where it does not pay.
+                Several prompts are generated without.
 
         Settings of sampling that are None are the checkpoint's own; where it has none, nothing is cut off and the
         temperature is 1. "do_sample": false there is temperature 0.
@@ -261,6 +278,7 @@ class Model:
             "schema": schema,
             "regex": regex,
             "grammar": grammar,
+            "draft": draft,
         }
         if _are_several(prompt):
             return self._generate_together(prompt, options)
@@ -286,6 +304,7 @@ class Model:
         schema: Schema | None = None,
         regex: str | None = None,
         grammar: str | None = None,
+        draft: str | None = "auto",
     ) -> Iterator[Piece]:
         """Continues a prompt, piece by piece: exactly one a token. Leaving the loop stops the work.
 
@@ -315,6 +334,7 @@ class Model:
                 "schema": schema,
                 "regex": regex,
                 "grammar": grammar,
+                "draft": draft,
             },
         )
         return pieces(run)
@@ -421,6 +441,7 @@ class Model:
             self._prefixes,
             context=self.context,
             identity=self._identity,
+            new_drafting=self._new_drafting,
             **options,
         )
 
@@ -437,6 +458,14 @@ class Model:
     def _new_batch(self) -> _core.Batch:
         """What steps several sequences together."""
         return _core.Batch(self._core)
+
+    def _new_drafting(self, sampling: Sampling) -> Drafting | None:
+        """Of a sequence that these settings are for."""
+        if sampling.draft == "prompt-lookup":
+            return Drafting(prompt_lookup)
+        if sampling.draft is None or self._draft_model is None:
+            return None
+        return Drafting(ModelDrafts(self._draft_model))
 
     def _need_tokenizer(self) -> Tokenizer:
         """The tokenizer. Raises UnsupportedError where there is none."""
@@ -471,6 +500,7 @@ class Model:
             context=self.context,
             tokenizer=self.tokenizer,
             prefixes=self._prefixes,
+            drafting=self._new_drafting(sampling),
         )
 
     def _generate_together(self, prompts: Prompts, options: GenerationOptions) -> list[Result]:

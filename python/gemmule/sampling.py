@@ -38,6 +38,7 @@ class GenerationOptions(TypedDict, total=False):
     logit_bias: token id -> what is added to its logit; -inf forbids it.
     logits_processors: see LogitsProcessor.
     schema, regex, grammar: what the answer must be, see Structure; at most one of them.
+    draft: who guesses tokens that the model then checks together: see `drafting`.
 
     Settings of sampling that are None are the checkpoint's own (generation_config.json).
     """
@@ -58,6 +59,10 @@ class GenerationOptions(TypedDict, total=False):
     schema: Schema | None
     regex: str | None
     grammar: str | None
+    draft: str | None
+
+
+DRAFTS = ("auto", "prompt-lookup")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +89,7 @@ class Sampling:
     biases: NDArray[np.float32]
     logits_processors: tuple[LogitsProcessor, ...]
     grammar: Grammar | None
+    draft: str | None = "auto"
 
     @classmethod
     def complete(
@@ -107,6 +113,7 @@ class Sampling:
         schema: Schema | None = None,
         regex: str | None = None,
         grammar: str | None = None,
+        draft: str | None = "auto",
     ) -> Sampling:
         """The options, each checked. Raises ArgumentError, and UnsupportedError as `Grammars.compile` does."""
 
@@ -142,6 +149,7 @@ class Sampling:
             biases=np.array(list(bias.values()), np.float32),
             logits_processors=_processors(logits_processors),
             grammar=None if structure is None else grammars.compile(structure),
+            draft=None if draft is None else arguments.choice("draft", draft, DRAFTS),
         )
 
     def with_fresh_seed(self) -> Sampling:

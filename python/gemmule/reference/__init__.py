@@ -5,7 +5,8 @@ mistake has to be made twice to go unnoticed. Every function takes and returns a
 answer) or float32 (the same roundings as the kernels, in another order of summation).
 """
 
+from .drafter import ReferenceDrafter, draft
 from .model import Reference
 from .safetensors import Tensors, read_file, read_folder
 
-__all__ = ["Reference", "Tensors", "read_file", "read_folder"]
+__all__ = ["Reference", "ReferenceDrafter", "Tensors", "draft", "read_file", "read_folder"]

@@ -24,7 +24,7 @@ class Layer:
     kv_heads: int  # G
     mlp_width: int  # F
     has_v_proj: bool
-    owner: int  # the layer whose keys and values this one reads; often itself
+    owner: int  # the layer whose keys and values this one reads; often itself; -1: another model's
     theta: float
     rotary_share: float
     rope_factor: float
@@ -81,7 +81,7 @@ def read_config(folder: Path) -> Config:
             kv_heads=own.get("num_key_value_heads", kv_heads),
             mlp_width=text.get("intermediate_size", 9216) * (2 if double else 1),
             has_v_proj=not k_eq_v,
-            owner=i if i < first_shared else max(j for j in range(first_shared) if types[j] == types[i]),
+            owner=i if i < first_shared else max((j for j in range(first_shared) if types[j] == types[i]), default=-1),
             theta=rope["rope_theta"],
             rotary_share=rope.get("partial_rotary_factor", 1.0) if rope["rope_type"] == "proportional" else 1.0,
             rope_factor=rope.get("factor", 1.0),

@@ -49,12 +49,16 @@ class Reference:
 
     def hidden(self, ids: Array) -> list[Array]:
         """ids (T,) -> L + 1 arrays (T, D): the scaled embeddings, then each layer's output; no final norm."""
+        return self.states(ids)[0]
+
+    def states(self, ids: Array) -> tuple[list[Array], Cache]:
+        """The same, and what the layers put into their caches."""
         states = [self.embed_tokens(self.embedded(ids))]
         per_layer = self.per_layer_inputs(ids)
         cache: Cache = {}
         for i in range(len(self.config.layers)):
             states.append(self.layer(i, states[-1], per_layer[i], cache))
-        return states
+        return states, cache
 
     def embedded(self, ids: Array) -> Array:
         """The ids whose rows are looked up: those that mark an image, a video or a sound become the pad token."""

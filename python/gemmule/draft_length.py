@@ -1,0 +1,86 @@
+"""How many tokens to draft, from what drafts have cost and brought so far."""
+
+from __future__ import annotations
+
+from . import _core
+
+# Passes that read one token only, before the first draft: what drafting is compared with.
+_PLAIN_PASSES = 2
+# Of the first drafts, before a pass of several tokens was measured.
+_FIRST = 2
+# Passes without a draft once drafting does not pay; twice as many every time that it still does not.
+_SHORTEST_REST, _LONGEST_REST = 16, 512
+# Passes after which one is plain, so that the comparison stays what it is now.
+_PLAIN_EVERY = 64
+# What a pass counts against the next newer one: of its times, which change with what else the machine does, and of its
+# drafts, of which few passes say little.
+_KEEP_TIMES, _KEEP_DRAFTS = 0.9, 0.96
+# Drafts that were right, and drafts that were looked at, before any was.
+_PRIOR = (1.0, 2.0)
+
+
+class _Mean:
+    """A mean that forgets. None before the first value."""
+
+    def __init__(self) -> None:
+        self.value: float | None = None
+
+    def add(self, x: float) -> None:
+        self.value = x if self.value is None else _KEEP_TIMES * self.value + (1 - _KEEP_TIMES) * x
+
+
+class DraftLength:
+    """Chooses the number of drafts with the most tokens a second; 0, where plain decoding has more.
+
+    A draft is looked at only where those before it were right; it is then right with one probability. A pass takes so
+    many seconds, and a constant more for every token behind the first; a draft takes a constant to make. All of these
+    are measured as it goes.
+
+    Attributes:
+        plain_seconds: of a pass that reads one token; None before there was one.
+    """
+
+    def __init__(self) -> None:
+        self._plain, self._more, self._draft = _Mean(), _Mean(), _Mean()
+        self._right, self._seen = _PRIOR
+        self._passes = self._since_plain = 0
+        self._left, self._rest = 0, _SHORTEST_REST  # plain passes still to come; how many the next rest has
+
+    @property
+    def plain_seconds(self) -> float | None:
+        return self._plain.value
+
+    def next(self) -> int:
+        """Drafts of the next pass, at most."""
+        if self._passes < _PLAIN_PASSES or self._since_plain >= _PLAIN_EVERY:
+            return 0
+        if self._left > 0:
+            self._left -= 1
+            return 0
+        if self._more.value is None:
+            return _FIRST
+        best = max(range(_core.MOST_DRAFTS + 1), key=self._tokens_per_second)
+        if best == 0:
+            self._left = self._rest - 1
+            self._rest = min(2 * self._rest, _LONGEST_REST)
+            self._right, self._seen = _PRIOR  # the text may be another by then
+        return best
+
+    def observe(self, drafted: int, right: int, draft_seconds: float, pass_seconds: float) -> None:
+        """A pass that read `drafted` tokens behind the first, of which the first `right` were so."""
+        self._passes += 1
+        if drafted == 0:
+            self._plain.add(pass_seconds)
+            self._since_plain = 0
+            return
+        self._since_plain += 1
+        self._more.add(max(0.0, pass_seconds - (self._plain.value or 0.0)) / drafted)
+        self._draft.add(draft_seconds / drafted)
+        self._right = _KEEP_DRAFTS * self._right + right
+        self._seen = _KEEP_DRAFTS * self._seen + min(right + 1, drafted)
+
+    def _tokens_per_second(self, drafts: int) -> float:
+        p = self._right / self._seen
+        tokens = sum(p**n for n in range(drafts + 1))
+        each = (self._more.value or 0.0) + (self._draft.value or 0.0)
+        return tokens / max((self._plain.value or 0.0) + drafts * each, 1e-9)

@@ -1,0 +1,107 @@
+"""Drafting: the next tokens are guessed, and one pass of the model checks them all.
+
+The text is the one that plain decoding gives, sampled or not: each token is chosen from the model's own logits by the
+same sampler, in the same order; a draft only says which logits to compute beforehand. Whatever the drafts are, a token
+then has exactly the model's distribution: a draft d is kept with its probability p(d), else another token comes with
+p restricted to the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _core
+from .draft_length import DraftLength
+
+if TYPE_CHECKING:
+    from .generate import Generation, Piece, Usage
+
+# The tokens that may follow, at most so many, behind all of a sequence's ids, of which its decoder has read all but
+# the last.
+Proposer = Callable[["Generation", int], "list[int]"]
+
+
+class ModelDrafts:
+    """Drafts of a checkpoint's own drafter."""
+
+    def __init__(self, model: _core.DraftModel) -> None:
+        self._drafter = _core.Drafter(model)
+
+    def __call__(self, run: Generation, count: int) -> list[int]:
+        return self._drafter.draft(run.decoder, int(run.ids[-1]), count)
+
+
+def prompt_lookup(run: Generation, count: int) -> list[int]:
+    """What followed the last tokens where they stood before, in the prompt or the answer: for text that repeats itself.
+
+    Three tokens that agree count before two; of several places the last one.
+    """
+    ids = run.ids
+    for length in (3, 2):
+        if len(ids) <= length:
+            continue
+        before = np.lib.stride_tricks.sliding_window_view(ids[:-1], length)
+        places = np.flatnonzero((before == ids[-length:]).all(axis=1))
+        if places.size:
+            first = int(places[-1]) + length
+            return [int(id) for id in ids[first : first + count]]
+    return []
+
+
+class Drafting:
+    """The drafts of one sequence.
+
+    Attributes:
+        drafted_tokens: tokens that were drafted and read.
+        accepted_tokens: of those, the ones that became the text.
+        length: how many are drafted.
+    """
+
+    def __init__(self, propose: Proposer) -> None:
+        self._propose = propose
+        self.length = DraftLength()
+        self.drafted_tokens = self.accepted_tokens = 0
+
+    def advance(self, run: Generation) -> list[Piece]:
+        """One pass of the model: a token at least. The decoder has then read all of `run.ids` but the last."""
+        begin = time.perf_counter()
+        count = min(self.length.next(), run.room - 1)  # the last logits give a token too
+        drafts = self._propose(run, count) if count > 0 else []
+        drafted = time.perf_counter()
+        logits = run.decoder.logits(np.concatenate([run.unread, np.array(drafts, np.int32)]))
+        read = time.perf_counter()
+        try:
+            new = self._accepted(run, logits, drafts)
+        finally:  # whatever ended that: no wrong draft stays
+            run.decoder.rewind(len(run.ids) - 1)
+        right = sum(piece.token == draft for piece, draft in zip(new, drafts, strict=False))
+        self.drafted_tokens += len(drafts)
+        self.accepted_tokens += right
+        self.length.observe(len(drafts), right, drafted - begin, read - drafted)
+        run.decode_seconds += time.perf_counter() - begin
+        return new
+
+    def counted(self, usage: Usage) -> Usage:
+        """The same, with what was drafted."""
+        plain = self.length.plain_seconds
+        speed_up = None if plain is None else plain * usage.tokens_per_second
+        return replace(
+            usage, drafted_tokens=self.drafted_tokens, accepted_tokens=self.accepted_tokens, speed_up=speed_up
+        )
+
+    @staticmethod
+    def _accepted(run: Generation, logits: NDArray[np.float32], drafts: list[int]) -> list[Piece]:
+        """Tokens from logits (n + 1, V) as long as they are the n drafts, and the first that is not."""
+        new = []
+        for row, draft in zip(logits, [*drafts, None], strict=True):
+            token = run.sampler.sample(run.allowed(row), run.ids)
+            new.append(run.append(token, row))
+            if token != draft or run.finish_reason is not None:
+                break
+        return new
