@@ -118,6 +118,22 @@ def says(tokens: list[int], *, prompt_length: int) -> Callable[[list[int]], int]
     return next_token
 
 
+class Script:
+    """Says the ids of one turn after another, each to its end, and keeps the prompts."""
+
+    def __init__(self, *turns: list[int]) -> None:
+        self.turns = turns
+        self.prompts: list[list[int]] = []
+        self._seen: list[int] | None = None
+
+    def __call__(self, ids: list[int]) -> int:
+        if self._seen is None or ids[:-1] != self._seen:
+            self.prompts.append(list(ids))
+            self._rest = iter(self.turns[len(self.prompts) - 1])
+        self._seen = list(ids)
+        return next(self._rest, TURN_END)
+
+
 def fake_model(folder: Path, next_token: Callable[[list[int]], int], **options: Any) -> FakeModel:
     """A fake model with the files in `folder`."""
     return FakeModel(FakeCore(next_token, **options), folder)  # type: ignore[arg-type]

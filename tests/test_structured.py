@@ -354,6 +354,16 @@ def test_batches_equal_singles(fairy):
     assert len({result.text for result in fairy.generate(["A king"] * 4, schema=SCHEMAS["list"])}) == 4
 
 
+def test_drafts_change_nothing(fairy, monkeypatch):
+    monkeypatch.setattr("gemmule.draft_length.DraftLength.next", lambda _: 3)
+    prompt = "The king and the fox and the king and the fox: "
+    options = {"regex": r"(the fox |the king ){5,20}\.", "temperature": 1.0, "seed": 4, "top_logprobs": 2}
+    drafted = fairy.generate(prompt, draft="prompt-lookup", **options)
+    plain = fairy.generate(prompt, draft=None, **options)
+    assert 0 < drafted.usage.accepted_tokens < drafted.usage.drafted_tokens
+    assert (drafted.tokens, drafted.top_logprobs) == (plain.tokens, plain.top_logprobs)
+
+
 def test_streams_equal_generate(fairy):
     options = {"schema": SCHEMAS["unicode"], "temperature": 1.0, "seed": 4}
     pieces = list(fairy.stream("A king", **options))

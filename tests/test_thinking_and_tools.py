@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gemmule
-from fakes import TOKENIZER, TURN_END, fake_model
+from fakes import TOKENIZER, TURN_END, Script, fake_model
 
 TOKENS = gemmule.Tokenizer.from_pretrained(TOKENIZER)
 CASES = {case["name"]: case for case in json.loads((TOKENIZER / "chat.json").read_text())}
@@ -32,24 +32,8 @@ def ids_of(text, **options):
     return TOKENS.encode(text, add_special_tokens=False, **options)
 
 
-class Script:
-    """Says one turn (text with marks, or ids) after another, each to its end, and keeps the prompts."""
-
-    def __init__(self, *turns):
-        self.turns = [ids_of(turn) if isinstance(turn, str) else turn for turn in turns]
-        self.prompts = []
-        self._seen = None
-
-    def __call__(self, ids):
-        if self._seen is None or ids[:-1] != self._seen:
-            self.prompts.append(list(ids))
-            self._rest = iter(self.turns[len(self.prompts) - 1])
-        self._seen = list(ids)
-        return next(self._rest, TURN_END)
-
-
 def chat_of(folder, *turns, context=4000, **options):
-    script = Script(*turns)
+    script = Script(*(ids_of(turn) if isinstance(turn, str) else turn for turn in turns))
     return fake_model(folder, script, context=context).chat(**options), script
 
 
