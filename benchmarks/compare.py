@@ -38,7 +38,8 @@ def main() -> int:
     setup = Setup(options.folder, sizes, len(cores), options.repeat, options.seed)
     where = conditions.conditions()
     limits = [measure_limit(options)]
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
+    report: dict[str, Any] = {}
     for name in options.figures:
         print(f"{name} ... ", end="", flush=True, file=sys.stderr)
         others = OtherPrograms()
@@ -46,14 +47,15 @@ def main() -> int:
         limits.append(measure_limit(options))
         rows[name] = row(FIGURES[name], measured, limits[-2:])
         print("  ".join(filter(None, cells_of(rows[name])[1:])), file=sys.stderr)
-    report = {
-        "benchmark": "compare",
-        "conditions": {**where, "cores": cores, "load_average_at_end": os.getloadavg()[0]},
-        "files": files(setup),
-        "plan": {"threads": len(cores), "repeat": options.repeat, "seed": options.seed, "sizes": asdict(sizes)},
-        "limits": {when: limit_summary(limit) for when, limit in (("before", limits[0]), ("after", limits[-1]))},
-        "results": rows,
-    }
+        report = {
+            "benchmark": "compare",
+            "conditions": {**where, "cores": cores, "load_average_at_end": os.getloadavg()[0]},
+            "files": files(setup),
+            "plan": {"threads": len(cores), "repeat": options.repeat, "seed": options.seed, "sizes": asdict(sizes)},
+            "limits": {when: limit_summary(limit) for when, limit in (("before", limits[0]), ("after", limits[-1]))},
+            "results": rows,
+        }
+        program.write(report, options.json)  # what is measured stays, if a later figure is broken off
     failed = [f"{name}: {what}" for name, found in rows.items() for what, holds in found["checks"].items() if not holds]
     return program.end(report, table(report), options.json, failed)
 

@@ -76,7 +76,7 @@ class Engine:
         """One turn of a chat. Returns the seconds of the whole call, of decoding steps in the model, of all of the
         model."""
         clocked = _Clocked(self.model)
-        self.model._new_decoder = lambda: clocked  # type: ignore[method-assign, assignment, return-value]
+        self.model._prefixes.new_decoder = lambda: clocked  # type: ignore[assignment, return-value]
         begin = time.perf_counter()
         result = self.model.generate(
             [{"role": "user", "content": message}], max_tokens=max_tokens, seed=0, ignore_eos=True
@@ -100,6 +100,10 @@ class _Clocked:
     @property
     def length(self) -> int:
         return self._decoder.length
+
+    @property
+    def cache_bytes(self) -> int:
+        return self._decoder.cache_bytes
 
     def prefill(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         begin = time.perf_counter()

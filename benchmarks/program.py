@@ -30,11 +30,15 @@ def measure_limit(small: bool, threads: int, repeat: int, *, progress: bool = Tr
     return benchmark.limits(threads=threads, repeat=repeat, progress=progress, **size).limits[-1]
 
 
+def write(report: dict[str, Any], file: Path | None) -> None:
+    if file:
+        file.write_text(json.dumps(report, indent=1) + "\n")
+
+
 def end(report: dict[str, Any], table: str, file: Path | None, failed: list[str]) -> int:
     """Prints the report, writes it, and says what does not hold. Returns the exit code."""
     print(table)
-    if file:
-        file.write_text(json.dumps(report, indent=1) + "\n")
+    write(report, file)
     for what in failed:
         print(f"This does not hold: {what}.", file=sys.stderr)
     return 1 if failed else 0

@@ -237,6 +237,17 @@ def test_compare(tmp_path):
     assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.gguf")} == written
 
 
+def test_figures_of_gemmule_alone(tmp_path):
+    report = tmp_path / "report.json"
+    command = [sys.executable, str(FOLDER / "compare.py"), "--small", "--repeat", "2", "--threads", "1"]
+    command += ["--folder", str(tmp_path), "--json", str(report), "--figures", "text,memory"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(report.read_text())["results"]
+    assert 0 < rows["text"]["gemmule"]["min"] <= rows["text"]["gemmule"]["max"] < 100
+    assert rows["memory"]["gemmule"]["min"] > 0
+
+
 def test_several_sequences_beside_one(tmp_path):
     report = tmp_path / "report.json"
     command = [sys.executable, str(FOLDER / "compare.py"), "--small", "--repeat", "2", "--threads", "1"]
