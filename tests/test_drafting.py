@@ -116,6 +116,36 @@ def test_with_a_drafter_as_users_call_it(kv):
     assert (want.usage.drafted_tokens, want.usage.accepted_tokens, want.usage.speed_up) == (0, 0, None)
 
 
+def test_the_last_of_several_is_drafted():
+    """Once the others have ended; its decoder has stepped with them before."""
+    case = read_case("mtp")
+    plain = gemmule.load(FIXTURES / "e2b", context=90, prefix_cache=0)
+    model = gemmule.load(FIXTURES / "e2b", context=90, prefix_cache=0, mtp=FIXTURES / "mtp")
+    prompts = [list(range(3, 83)), case.ids[:6], list(range(9, 89))]  # the context ends two of them
+    options = {"temperature": 0, "max_tokens": 60, "ignore_eos": True, "logprobs": True}
+    results = model.generate(prompts, **options)
+    for prompt, result in zip(prompts, results, strict=True):
+        want = plain.generate(prompt, **options)
+        assert (result.tokens, result.logprobs) == (want.tokens, want.logprobs)
+    assert [result.usage.drafted_tokens > 0 for result in results] == [False, True, False]
+
+
+def test_drafts_behind_a_step_of_several():
+    """Each is drafted from its own hidden state."""
+    model = gemmule.load(FIXTURES / "e2b", mtp=FIXTURES / "mtp")
+    batch, drafter = _core.Batch(model._core), _core.Drafter(model._draft_model)
+    prompts = [np.arange(3, 3 + length, dtype=np.int32) for length in (5, 40, 17)]
+    together, alone = ([_core.Decoder(model._core) for _ in prompts] for _ in range(2))
+    for prompt, one, other in zip(prompts, together, alone, strict=True):
+        one.prefill(prompt)
+        other.prefill(prompt)
+        other.prefill(prompt[:1])
+    batch.step(together, np.array([prompt[0] for prompt in prompts], np.int32))
+    drafts = [drafter.draft(each, 7, 4) for each in together]
+    assert drafts == [drafter.draft(each, 7, 4) for each in alone]
+    assert len({tuple(each) for each in drafts}) > 1
+
+
 def test_other_targets(tmp_path):
     """A random drafter is wrong nearly always: every pass takes its drafts back."""
     target = make_checkpoint(tmp_path / "target", seed=3)

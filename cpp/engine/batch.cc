@@ -76,10 +76,10 @@ void Batch::Step(std::span<Decoder* const> decoders, std::span<const std::int32_
   }
   scratch_.forward.Logits(0, n, logits.data());
   scratch_.parallel.ThrowIfStopped();
-  for (Decoder* decoder : decoders) {
-    ++decoder->length_;
-    decoder->hidden_count_ = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    decoders[i]->KeepHidden(scratch_.forward.normed() + i * model_->config.hidden_size, 0, 1);
   }
+  for (Decoder* decoder : decoders) ++decoder->length_;
 }
 
 void Batch::Sample(std::span<Sampler* const> samplers, std::span<const std::span<const float>> logits,

@@ -59,10 +59,10 @@ void Decoder::Begin(Forward& forward, std::span<const std::int32_t> ids) {
   forward.Begin({&next, 1}, ids);
 }
 
-void Decoder::KeepHidden(const Forward& forward, std::size_t first, std::size_t count) {
+void Decoder::KeepHidden(const float* hidden, std::size_t first, std::size_t count) {
   const std::size_t size = count * model_->config.hidden_size;
   hidden_.Reserve(size);
-  std::copy_n(forward.normed(), size, hidden_.data());
+  std::copy_n(hidden, size, hidden_.data());
   hidden_first_ = length_ + first;
   hidden_count_ = count;
 }

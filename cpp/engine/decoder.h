@@ -89,8 +89,8 @@ class Decoder {
                const Parallel::StopCheck& stop);
   // Begins a chunk of its own with the next tokens.
   void Begin(Forward& forward, std::span<const std::int32_t> ids);
-  // Of `count` tokens of the chunk under way from `first` on, whose logits `forward` has just given.
-  void KeepHidden(const Forward& forward, std::size_t first, std::size_t count);
+  // hidden (count, D): behind the final norm, of tokens length() + first and on, whose logits were just given.
+  void KeepHidden(const float* hidden, std::size_t first, std::size_t count);
 
   std::shared_ptr<const Model> model_;
   std::shared_ptr<Profile> profile_;

@@ -55,7 +55,7 @@ Decoder::Pass::Rows Decoder::Pass::Next() {
   scratch_.forward.Logits(given_, group, scratch_.logits.data());
   scratch_.parallel.ThrowIfStopped();
   const std::size_t first = Take(group);
-  decoder_.KeepHidden(scratch_.forward, first - begin_, group);
+  decoder_.KeepHidden(scratch_.forward.normed(), first - begin_, group);
   return {first, group, scratch_.logits.data()};
 }
 

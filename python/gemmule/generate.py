@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from .sampling import Sampling
 from .structure import Structure
 from .tokenizer import Tokenizer
 from .tool_calls import AnyToolCall
+
+# Appends ids (T,) to a decoder, and gives the logits (V,) behind them.
+Prefill = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,7 @@ class Generation:
         self._buffer = prompt.copy()
         self._prompt_tokens = self._length = len(prompt)
         self._cached_tokens = decoder.length
+        self._halts: list[int] = []  # where reading the prompt halts, once it has begun
         self._pieces: list[Piece] = []
 
     @property
@@ -198,11 +202,24 @@ class Generation:
         """What the decoder reads next: of the prompt what it has not seen, then the last token."""
         return self.ids[self.decoder.length :]
 
-    def read_prompt(self, prefill: Callable[[NDArray[np.int32]], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Logits (V,) behind the prompt; `prefill` as `first_piece` has it."""
-        if self._prefixes is None:
-            return prefill(self.unread)
-        return self._prefixes.read(self.decoder, self.ids, prefill)
+    def read_prompt(self, prefill: Prefill, most_tokens: int | None) -> NDArray[np.float32] | None:
+        """Reads the prompt on, at most so many tokens. Logits (V,) behind its end; None: it is not there yet."""
+        if not self._halts:
+            self._halts = [len(self.ids)]
+            if self._prefixes is not None:
+                self._halts = self._prefixes.halts(self.decoder.length, self.ids)
+        last = len(self.ids) if most_tokens is None else self.decoder.length + most_tokens
+        while True:
+            end = min(self._halts[0], last)
+            logits = prefill(self.ids[self.decoder.length : end])
+            if end == self._halts[0]:
+                self._halts.pop(0)
+                if self._prefixes is not None:
+                    self._prefixes.keep(self.decoder, self.ids[:end])
+            if end == len(self.ids):
+                return logits
+            if end == last:
+                return None
 
     @property
     def room(self) -> int:
@@ -269,11 +286,17 @@ class Generation:
         self._length += 1
 
 
-def first_piece(run: Generation, prefill: Callable[[NDArray[np.int32]], NDArray[np.float32]]) -> Piece:
-    """Reads the prompt, with a call that returns the logits (V,) behind what it appends to the decoder."""
+@overload
+def first_piece(run: Generation, prefill: Prefill) -> Piece: ...
+@overload
+def first_piece(run: Generation, prefill: Prefill, most_tokens: int) -> Piece | None: ...
+def first_piece(run: Generation, prefill: Prefill, most_tokens: int | None = None) -> Piece | None:
+    """Reads the prompt to its end, or at most so many tokens of it: the next call goes on, as None says."""
     begin = time.perf_counter()
-    logits = run.read_prompt(prefill)
-    run.prefill_seconds = time.perf_counter() - begin
+    logits = run.read_prompt(prefill, most_tokens)
+    run.prefill_seconds += time.perf_counter() - begin
+    if logits is None:
+        return None
     begin = time.perf_counter()
     token = run.sampler.sample(run.allowed(logits), run.ids)
     run.decode_seconds = time.perf_counter() - begin

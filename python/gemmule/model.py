@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, overload
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import _core, arguments, chat_file, checkpoint, drafters, estimation, hub
 from .arguments import TokenIds
-from .batch import finished_together
+from .batch import Begin, finished_together
 from .chat import Chat
 from .chat_file import ModelIdentity
 from .checkpoint import GenerationConfig
@@ -113,7 +114,14 @@ def load(
 class Model:
     """A checkpoint ready to run: immutable, so that threads may share it. Made by `load`."""
 
-    def __init__(self, core: _core.Model, folder: Path, *, trust_template: bool = False, prefix_cache: int = 0) -> None:
+    def __init__(
+        self,
+        core: _core.Model,
+        folder: Path,
+        *,
+        trust_template: bool = False,
+        prefix_cache: int = 0,
+    ) -> None:
         self._core = core
         self._folder = folder
         self._trust_template = trust_template
@@ -243,7 +251,7 @@ class Model:
             draft: who guesses the next tokens, so that the model checks several at a time: "auto", the drafter that the
                 model was loaded with, if any; "prompt-lookup", the text itself, which pays where it repeats its prompt;
                 None: nobody. The result is the same, only its speed is not, and drafting stops where it does not pay.
-                Several prompts are generated without.
+                Of several prompts, the last one under way is drafted.
 
         Settings of sampling that are None are the checkpoint's own; where it has none, nothing is cut off and the
         temperature is 1. "do_sample": false there is temperature 0.
@@ -280,9 +288,8 @@ class Model:
             "grammar": grammar,
             "draft": draft,
         }
-        if _are_several(prompt):
-            return self._generate_together(prompt, options)
-        return finished(self._generation(prompt, options))
+        begins = self._begins(prompt, options)
+        return finished_together(begins, self._new_batch()) if _are_several(prompt) else finished(begins[0]())
 
     def stream(
         self,
@@ -310,11 +317,7 @@ class Model:
 
         Arguments and errors are those of `generate`; wrong arguments are refused at once, not in the loop.
         """
-        if _are_several(prompt):
-            raise ArgumentError(
-                "a stream continues one prompt, and this is a list of them",
-                remedy="Stream them one by one, or give the list to generate.",
-            )
+        _refuse_several(prompt)
         run = self._generation(
             prompt,
             {
@@ -486,13 +489,25 @@ class Model:
         return sampling
 
     def _generation(self, prompt: Prompt, options: GenerationOptions) -> Generation:
+        return self._begins(prompt, options)[0]()
+
+    def _begins(self, prompt: Prompt | Prompts, options: GenerationOptions) -> list[Begin]:
+        """What begins the sequence of each prompt. All are checked."""
         sampling = self._sampling(options)
-        ids = self._encode(prompt)
-        return self._begin(ids, sampling)
+        if not _are_several(prompt):
+            return [partial(self._begin, self._fitting(prompt), sampling)]
+        begins: list[Begin] = []
+        for place, each in enumerate(prompt):
+            try:
+                ids = self._fitting(each)
+            except GemmuleError as error:
+                raise error.within(f"prompt {place}") from None
+            own = sampling.with_fresh_seed() if options.get("seed") is None else sampling
+            begins.append(partial(self._begin, ids, own))
+        return begins
 
     def _begin(self, ids: NDArray[np.int32], sampling: Sampling) -> Generation:
         """A sequence of its own, which begins with what is kept of `ids`."""
-        check_length(len(ids), self.context)
         return Generation(
             self._prefixes.begin(ids),
             ids,
@@ -503,26 +518,15 @@ class Model:
             drafting=self._new_drafting(sampling),
         )
 
-    def _generate_together(self, prompts: Prompts, options: GenerationOptions) -> list[Result]:
-        sampling = self._sampling(options)
-        own_seeds = options["seed"] is None
-        samplings = [sampling.with_fresh_seed() if own_seeds else sampling for _ in prompts]
-        encoded: list[NDArray[np.int32]] = []
-        for place, prompt in enumerate(prompts):
-            try:
-                ids = self._encode(prompt)
-                check_length(len(ids), self.context)
-            except GemmuleError as error:
-                raise error.within(f"prompt {place}") from None
-            encoded.append(ids)
-        runs = (self._begin(ids, sampling) for ids, sampling in zip(encoded, samplings, strict=True))
-        return finished_together(runs, self._new_batch())
-
     def _plain_ids(self, text: str | TokenIds) -> NDArray[np.int32]:
         """(T,) of what is read, not continued: text with BOS in front, and no control token from it."""
         if isinstance(text, str) and text:
             text = self._need_tokenizer().encode(text, parse_special=False)
-        ids = self._encode(text)
+        return self._fitting(text)
+
+    def _fitting(self, prompt: Prompt) -> NDArray[np.int32]:
+        """(T,) of a prompt. Raises ContextError where the context does not hold them."""
+        ids = self._encode(prompt)
         check_length(len(ids), self.context)
         return ids
 
@@ -552,3 +556,11 @@ def _are_several(prompt: Prompt | Prompts) -> TypeIs[Prompts]:
         return False
     first: object = prompt[0]
     return isinstance(first, (str, Sequence)) or (isinstance(first, np.ndarray) and first.ndim > 0)
+
+
+def _refuse_several(prompt: Prompt | Prompts) -> None:
+    if _are_several(prompt):
+        raise ArgumentError(
+            "a stream continues one prompt, and this is a list of them",
+            remedy="Stream them one by one, or give the list to generate.",
+        )

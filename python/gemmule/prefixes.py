@@ -58,24 +58,15 @@ class Prefixes:
                     return decoder
         return self.new_decoder()
 
-    def read(
-        self,
-        decoder: _core.Decoder,
-        ids: NDArray[np.int32],
-        prefill: Callable[[NDArray[np.int32]], NDArray[np.float32]],
-    ) -> NDArray[np.float32]:
-        """Reads the rest of `ids` (T,), of which the decoder has seen the first `length`, with a call that appends to
-        the decoder and gives the logits (V,) behind it."""
+    def halts(self, length: int, ids: NDArray[np.int32]) -> list[int]:
+        """Where reading `ids` (T,) behind the first `length` is to halt, so that what is read by then is kept: where
+        they part from kept ones, and at their end."""
         with self._lock:
             parting = max((length for length, _ in self._common(ids)), default=0)
-        if parting - decoder.length >= _LEAST_TOKENS:
-            prefill(ids[decoder.length : parting])
-            self._keep(decoder, ids[:parting])
-        logits = prefill(ids[decoder.length :])
-        self._keep(decoder, ids)
-        return logits
+        return [parting, len(ids)] if parting - length >= _LEAST_TOKENS else [len(ids)]
 
-    def _keep(self, decoder: _core.Decoder, ids: NDArray[np.int32]) -> None:
+    def keep(self, decoder: _core.Decoder, ids: NDArray[np.int32]) -> None:
+        """Keeps a fork of a decoder that has seen `ids` (T,)."""
         if len(ids) < _LEAST_TOKENS or decoder.cache_bytes > self._most_bytes:
             return
         new = _Prefix(ids.copy(), decoder.fork())
