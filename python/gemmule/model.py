@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, arguments, chat_file, checkpoint, drafters, estimation, hub
+from . import _core, arguments, chat_file, checkpoint, drafters, estimation, hub, tasks
 from .arguments import TokenIds
-from .batch import Begin, finished_together
+from .batch import MOST_TOGETHER, Begin, finished_together
 from .chat import Chat
 from .chat_file import ModelIdentity
 from .checkpoint import GenerationConfig
@@ -26,6 +26,7 @@ from .grammar import Grammars
 from .messages import Message, check, refuse_media
 from .prefixes import Prefixes
 from .sampling import GenerationOptions, LogitsProcessor, Sampling
+from .scheduler import Scheduler
 from .scoring import Score, scored
 from .structure import Schema
 from .tokenizer import Tokenizer
@@ -52,6 +53,7 @@ def load(
     trust_template: bool = False,
     memory_limit: int | None = None,
     prefix_cache: int | None = None,
+    max_concurrent: int = MOST_TOGETHER,
     mtp: str | os.PathLike[str] | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
@@ -77,6 +79,8 @@ def load(
         prefix_cache: bytes of caches that the model keeps of prompts it has read, so that a conversation that is sent
             again, or a long beginning that several share, is not read again; results are the same to the bit. 0: none;
             None: at most 256 MiB, or none with a memory_limit.
+        max_concurrent: sequences that `agenerate` and `astream` have under way at a time, in 1..64; the others wait.
+            Each has a key/value cache of its own.
         mtp: a drafter for multi-token prediction, which guesses tokens that the model then checks together: the folder
             or the hub name of one that was made for this model; "auto": the published one, where `path` has the name of
             a published model; None: none.
@@ -96,6 +100,7 @@ def load(
     arguments.choice("kv", kv, KV)
     if prefix_cache is not None:
         prefix_cache = arguments.integer("prefix_cache", prefix_cache, least=0)
+    max_concurrent = arguments.integer("max_concurrent", max_concurrent, least=1, most=MOST_TOGETHER)
     located = hub.locate(path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
     place = checkpoint.find(located)
     if place.is_dir():
@@ -104,7 +109,7 @@ def load(
     core = _core.Model.load(str(place), core_threads, core_context, activations, kv)
     if prefix_cache is None:
         prefix_cache = PREFIX_CACHE_BYTES if memory_limit is None else 0
-    model = Model(core, place, trust_template=trust_template, prefix_cache=prefix_cache)
+    model = Model(core, place, trust_template=trust_template, prefix_cache=prefix_cache, max_concurrent=max_concurrent)
     drafter = drafters.find(mtp, path, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
     if drafter is not None:
         model._draft_model = _core.DraftModel.load(str(drafter), core, activations)
@@ -121,6 +126,7 @@ class Model:
         *,
         trust_template: bool = False,
         prefix_cache: int = 0,
+        max_concurrent: int = MOST_TOGETHER,
     ) -> None:
         self._core = core
         self._folder = folder
@@ -135,6 +141,7 @@ class Model:
         self._prefixes = Prefixes(self._new_decoder, prefix_cache)
         self._grammars = Grammars(core.vocab_size, self._need_tokenizer)
         self._draft_model: _core.DraftModel | None = None
+        self._scheduler = Scheduler(self._new_batch, max_concurrent)
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -341,6 +348,36 @@ class Model:
             },
         )
         return pieces(run)
+
+    @overload
+    async def agenerate(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> Result: ...
+    @overload
+    async def agenerate(self, prompt: Prompts, **options: Unpack[GenerationOptions]) -> list[Result]: ...
+    async def agenerate(self, prompt: Prompt | Prompts, **options: Unpack[GenerationOptions]) -> Result | list[Result]:
+        """`generate` for tasks of asyncio: the same arguments, results and errors.
+
+        The model works in a thread of its own, on what all tasks ask for together (in any number of event loops): each
+        reading of the weights gives every sequence its next token, and each result is what it would be alone. New ones
+        join between two steps; while prompts are read, the others wait for about 64 tokens of them at a time. A task
+        that is cancelled leaves with the step under way. As many as `load(max_concurrent=)` are under way, the others
+        wait in their order. What `logits_processors` raise ends their own sequence alone; they are called in that
+        thread, and while they run, all wait. Drafts are made while a sequence is the only one.
+
+        Raises, besides what `generate` does:
+            ArgumentError: no event loop of asyncio is running.
+            ResourceError: the system gives no thread.
+        """
+        found = await tasks.results(self._scheduler, partial(self._begins, prompt, options))
+        return found if _are_several(prompt) else found[0]
+
+    def astream(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> AsyncGenerator[Piece, None]:
+        """`stream` for tasks of asyncio: for `async for`. Leaving the loop, or cancelling its task, stops the work.
+
+        Wrong arguments are refused with the first piece. The model does not wait for who reads the pieces. The rest is
+        as `agenerate` has it.
+        """
+        _refuse_several(prompt)
+        return tasks.streamed(self._scheduler, lambda: self._begins(prompt, {"logprobs": True, **options})[0])
 
     def score(self, text: str | TokenIds) -> Score:
         """How likely the model holds each token of a text: ids, pieces of text, ln p in nats, and their sum.
