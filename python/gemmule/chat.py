@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy, deepcopy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +33,21 @@ from .turns import answer_message, calls_of, not_executed, result_messages, show
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _by_one_thread(call: Callable[Concatenate[Chat, _P], _R]) -> Callable[Concatenate[Chat, _P], _R]:
+    """A method that raises ArgumentError while another thread is in one of the same chat."""
+
+    @wraps(call)
+    def alone(chat: Chat, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with chat._used():
+            return call(chat, *args, **kwargs)
+
+    return alone
 
 
 class Chat:
@@ -76,6 +94,7 @@ class Chat:
         self._read = np.zeros(0, np.int32)  # ids that the decoder has seen before the last turn, if there was none yet
         self._run: Generation | None = None  # the last turn
         self._answer: Generator[Piece, None, None] | None = None  # of the last turn, maybe unfinished
+        self._in_use = RLock()  # by a thread
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -88,6 +107,7 @@ class Chat:
         """Turns at the beginning that are no longer in `messages`, because the context was full."""
         return self._dropped_turns
 
+    @_by_one_thread
     def send(self, text: str, **options: Unpack[GenerationOptions]) -> Result:
         """Says `text` and waits for the whole answer. Options and errors are those of `Model.generate`.
 
@@ -96,6 +116,7 @@ class Chat:
         """
         return self._finish(*self._begin(self._question(text), options))
 
+    @_by_one_thread
     def stream(self, text: str, **options: Unpack[GenerationOptions]) -> Iterator[Piece]:
         """Says `text` and gives the answer piece by piece. Options and errors are those of `Model.stream`.
 
@@ -103,6 +124,7 @@ class Chat:
         """
         return self._begin(self._question(text), {"logprobs": True, **options})[1]
 
+    @_by_one_thread
     def fork(self) -> Chat:
         """A second conversation that has come as far as this one; from here on each goes its own way.
 
@@ -114,8 +136,10 @@ class Chat:
         twin._decoder = self._decoder.fork()
         twin._read = self._ids[: twin._decoder.length].copy()
         twin._run = twin._answer = None
+        twin._in_use = RLock()
         return twin
 
+    @_by_one_thread
     def undo(self) -> None:
         """Takes back the last turn: what was said, the answer, and calls and results between them.
 
@@ -129,6 +153,7 @@ class Chat:
             raise ArgumentError("there is no turn to take back", remedy="Say something first.")
         self._messages = self._messages[: begins[-1]]
 
+    @_by_one_thread
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the conversation to a file, in the place of one of this name: the turns as readable JSON, and the
         cache as far as the next turn can use it. `Model.load_chat` goes on from there; an unfinished answer is not in
@@ -163,6 +188,7 @@ class Chat:
         self._dropped_turns = saved.settings["dropped_turns"]
         self._read, self._decoder = ids, decoder
 
+    @_by_one_thread
     def send_tool_results(self, results: Sequence[Any], **options: Unpack[GenerationOptions]) -> Result:
         """Answers the calls of the last answer, and waits for what the model makes of it.
 
@@ -174,10 +200,12 @@ class Chat:
         """
         return self._finish(*self._begin(self._responses(results), options))
 
+    @_by_one_thread
     def stream_tool_results(self, results: Sequence[Any], **options: Unpack[GenerationOptions]) -> Iterator[Piece]:
         """`send_tool_results`, piece by piece as `stream`."""
         return self._begin(self._responses(results), {"logprobs": True, **options})[1]
 
+    @_by_one_thread
     def run(
         self, text: str, *, max_rounds: int = 8, raise_errors: bool = False, **options: Unpack[GenerationOptions]
     ) -> ToolRun:
@@ -295,12 +323,17 @@ class Chat:
         return [tool.schema for tool in self._tools.values()] or None
 
     def _pieces(self, messages: list[dict[str, Any]], run: Generation) -> Generator[Piece, None, None]:
-        for piece in pieces(run):
-            if piece.finish_reason is not None:  # before the piece is given: nobody has to ask for another one
-                if run.context_full and self._context_full == ERROR:
-                    raise _full(self._context)
-                self._messages = [*messages, answer_message(run.result(), f"call_{len(messages)}")]
-                self._dropped_turns += run.dropped_turns
+        coming = pieces(run)
+        last = False
+        while not last:
+            with self._used():
+                piece = next(coming)
+                last = piece.finish_reason is not None
+                if last:  # before the piece is given: nobody has to ask for another one
+                    if run.context_full and self._context_full == ERROR:
+                        raise _full(self._context)
+                    self._messages = [*messages, answer_message(run.result(), f"call_{len(messages)}")]
+                    self._dropped_turns += run.dropped_turns
             yield piece
 
     def _finish(self, run: Generation, answer: Generator[Piece, None, None]) -> Result:
@@ -313,15 +346,25 @@ class Chat:
         """(N,) of the last turn; the decoder has seen the first `length` of them."""
         return self._read if self._run is None else self._run.ids
 
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        """Keeps other threads out of this chat meanwhile. Raises ArgumentError where one is in it."""
+        if not self._in_use.acquire(blocking=False):
+            raise ArgumentError(
+                "this chat is in use by another thread", remedy="Wait, or use one chat for each thread."
+            )
+        try:
+            yield
+        finally:
+            self._in_use.release()
+
     def _give_up(self) -> None:
         """Ends an answer that was left unfinished."""
         try:
             if self._answer is not None:
                 self._answer.close()
-        except ValueError:  # another thread is in it
-            raise ArgumentError(
-                "this chat is giving another answer", remedy="Wait for it, or use one chat for each thread."
-            ) from None
+        except ValueError:  # a callback of it asks for another one
+            raise ArgumentError("this chat is giving another answer", remedy="Wait for it, or fork the chat.") from None
 
     def _check_template(self) -> None:
         """Raises UnsupportedError where thinking or tools are asked for, and the template writes nothing of them."""
