@@ -317,6 +317,12 @@ def test_wrong_arguments_are_refused_as_generate_does(prompt, options, error):
     assert not model._core.prefilled
 
 
+@pytest.mark.parametrize("bound", [0, 65, 2.0, True, None], ids=repr)
+def test_wrong_bounds_are_refused(bound):
+    with pytest.raises(gemmule.ArgumentError, match="max_concurrent"):
+        gemmule.load("fairy", max_concurrent=bound)
+
+
 def test_without_an_event_loop():
     model = fake_model(TOKENIZER, lambda ids: 299)
     for work in (model.agenerate([2]), model.astream([2]).__anext__()):

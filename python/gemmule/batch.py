@@ -21,7 +21,6 @@ MOST_TOGETHER = _core.CHUNK_TOKENS
 # A pass over fewer tokens takes about as long: it waits for the weights (docs/decisions/0022).
 _TOKENS_OF_A_PASS = 8
 
-
 Begin = Callable[[], Generation]  # a sequence, whose prompt is to be read next
 
 

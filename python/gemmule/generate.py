@@ -41,10 +41,11 @@ class Usage:
         drafted_tokens: tokens that were guessed, to be checked by the model; 0 without drafting.
         accepted_tokens: of those, the ones that became the text.
         speed_up: about how many times as fast as without drafting that was, by the passes that had no draft; None where
-            there were none.
+            there were none. Steps shared with other sequences count as what they took.
 
     Sequences that are generated together share the time of their steps: each one's decode_seconds are those of all
-    steps that it was in, so that their sum is longer than it took. Their prompts are read one after the other.
+    steps that it was in, so that their sum is longer than it took. Their prompts are read one after the other; what a
+    sequence waits for the prompts of others is in none of its figures.
     """
 
     prompt_tokens: int

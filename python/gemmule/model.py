@@ -367,8 +367,9 @@ class Model:
             ArgumentError: no event loop of asyncio is running.
             ResourceError: the system gives no thread.
         """
+        several = _are_several(prompt)
         found = await tasks.results(self._scheduler, partial(self._begins, prompt, options))
-        return found if _are_several(prompt) else found[0]
+        return found if several else found[0]
 
     def astream(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> AsyncGenerator[Piece, None]:
         """`stream` for tasks of asyncio: for `async for`. Leaving the loop, or cancelling its task, stops the work.
