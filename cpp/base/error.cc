@@ -1,16 +1,20 @@
 #include "base/error.h"
 
+#include "base/shown.h"
+
 namespace gemmule {
 namespace {
 
+constexpr std::size_t kMostOfAName = 1000;  // bytes: far more than any tensor's name or path of keys has
+
 std::string Message(const std::string& what, const Where& where) {
   std::string text;
-  if (!where.file.empty()) text += where.file + ": ";
-  if (!where.tensor.empty()) text += where.tensor + ": ";
+  if (!where.file.empty()) text += Shown(where.file) + ": ";
+  if (!where.tensor.empty()) text += Shown(where.tensor, kMostOfAName) + ": ";
   text += what;
   if (where.offset) text += " at byte " + std::to_string(*where.offset);
-  if (!where.expected.empty()) text += "; expected " + where.expected;
-  if (!where.found.empty()) text += "; found " + where.found;
+  if (!where.expected.empty()) text += "; expected " + Shown(where.expected);
+  if (!where.found.empty()) text += "; found " + Shown(where.found);
   return text;
 }
 

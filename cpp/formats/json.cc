@@ -5,7 +5,7 @@
 #include <functional>
 
 #include "base/error.h"
-#include "base/utf8.h"
+#include "base/shown.h"
 #include "formats/mapped_file.h"
 #include "formats/stand_in.h"
 
@@ -36,27 +36,8 @@ JsonValue Tree(JsonReader& reader, std::size_t& values) {
   return value;
 }
 
-// Key paths in messages stay readable: a key is cut after this many bytes.
-constexpr std::size_t kShownBytes = 120;
-
-// `text` cut to kShownBytes and with everything that is not printable UTF-8 written as \xNN.
-std::string Shown(std::string_view text) {
-  static constexpr char kHex[] = "0123456789abcdef";
-  std::string out;
-  for (std::size_t i = 0; i < text.size();) {
-    if (i >= kShownBytes) return out + "...";
-    const std::size_t bytes = Utf8Bytes(text.substr(i));
-    const auto c = static_cast<unsigned char>(text[i]);
-    if (bytes == 0 || c < 0x20 || c == 0x7F) {
-      out += {'\\', 'x', kHex[c >> 4], kHex[c & 0xF]};
-      ++i;
-    } else {
-      out.append(text, i, bytes);
-      i += bytes;
-    }
-  }
-  return out;
-}
+// Paths and texts in messages stay readable: a key or a text is cut after this many bytes.
+constexpr std::size_t kMostShown = 120;
 
 // A value as messages show it.
 std::string Describe(const JsonValue& value) {
@@ -107,7 +88,7 @@ JsonValue ReadJsonFile(const std::string& path) {
   return ParseJson({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path);
 }
 
-std::string Quoted(std::string_view text) { return '"' + Shown(text) + '"'; }
+std::string Quoted(std::string_view text) { return '"' + Shown(text, kMostShown) + '"'; }
 
 template <typename T>
 const T& JsonCursor::As(const char* kind) const {
@@ -145,7 +126,8 @@ std::optional<JsonCursor> JsonCursor::FindNonNull(std::string_view key) const {
 }
 
 JsonCursor JsonCursor::Child(const JsonMember& member) const {
-  return {member.value, file_, path_.empty() ? Shown(member.key) : path_ + '.' + Shown(member.key)};
+  const std::string key = Shown(member.key, kMostShown);
+  return {member.value, file_, path_.empty() ? key : path_ + '.' + key};
 }
 
 JsonCursor JsonCursor::Child(std::size_t index) const {
