@@ -295,8 +295,11 @@ class PanelRows {
             }
           },
           low);
-      if constexpr (kEncoding == Encoding::kQ6_K && p % 2 == 0) {
-        Load(block, [&](const B& b) GEMMULE_LAMBDA { return b.high_bits + p / 2 * kGroup + kAt; }, high);
+      if constexpr (kEncoding == Encoding::kQ6_K) {
+        if constexpr (p % 2 ==
+                      0) {  // apart: in one condition that depends on p, Clang looks for other blocks' high bits
+          Load(block, [&](const B& b) GEMMULE_LAMBDA { return b.high_bits + p / 2 * kGroup + kAt; }, high);
+        }
       }
       Unroll<2>([&](auto upper) GEMMULE_LAMBDA {
         constexpr std::size_t kI = kEncoding == Encoding::kQ6_K ? p / 2 * 4 + p % 2 + 2 * upper : 2 * p + upper;
