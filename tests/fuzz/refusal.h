@@ -1,0 +1,31 @@
+// What a reader may do with a bad file: throw one of our exceptions, which says what was wrong in text that a terminal
+// can show. Anything else ends the fuzzer: another exception, an abort, a sanitizer's finding.
+#pragma once
+
+#include <cstdlib>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/shown.h"
+
+namespace gemmule::fuzz {
+
+inline bool IsShowable(std::string_view text) { return Shown(text) == text; }
+
+// Calls `read`. True where it did not refuse.
+template <class Read>
+bool Accepts(const Read& read) {
+  try {
+    read();
+    return true;
+  } catch (const Error& error) {
+    const bool complete = !error.where().file.empty() && !error.remedy().empty() && IsShowable(error.what());
+    if (!complete) {
+      __builtin_printf("an incomplete message: %s\n%s\n", error.what(), error.remedy().c_str());
+      std::abort();
+    }
+    return false;
+  }
+}
+
+}  // namespace gemmule::fuzz
