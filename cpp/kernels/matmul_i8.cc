@@ -95,6 +95,7 @@ HWY_EXPORT(MatmulI8);
 void MatmulI8(const MatrixView& w, std::size_t row_begin, std::size_t row_end, const Int8Rows& x, float* y,
               std::size_t y_stride) noexcept {
   HWY_DASSERT(row_end <= w.rows && x.planes == Planes(w.encoding) && x.planes * x.plane_codes >= w.cols);
+  HWY_DASSERT(w.cols <= kMostExactColumns);
   HWY_DYNAMIC_DISPATCH(MatmulI8)(w, row_begin, row_end, x, y, y_stride);
 }
 

@@ -112,7 +112,8 @@ LinearRunner::Kind LinearRunner::KindFor(const Linear& linear) const {
   const bool is_static = linear.input_scale != 0.0f;
   if (products_ == Products::kFloat32) return Kind::kFloats;
   if (IsBlock(linear.weight.encoding)) return is_static ? Kind::kFloats : Kind::kInt8Groups;
-  return IsCoded(linear.weight.encoding) && (is_static || linear.is_last) ? Kind::kInt8Rows : Kind::kFloats;
+  const bool is_exact = IsCoded(linear.weight.encoding) && linear.weight.cols <= kMostExactColumns;
+  return is_exact && (is_static || linear.is_last) ? Kind::kInt8Rows : Kind::kFloats;
 }
 
 std::size_t LinearRunner::Prepare(const Linear& linear, const float* x, std::size_t tokens, std::size_t* used) {

@@ -72,6 +72,18 @@ def test_largest_sums(target, encoding, activation, extreme):
 
 
 @pytest.mark.parametrize("encoding", CODES)
+@pytest.mark.parametrize("K", [65536, 65540, 262144])
+def test_the_longest_rows(target, encoding, K):
+    """No sum overflows, whatever the width that a checkpoint may have: beyond 65536 products are floats."""
+    code = -(2 ** (CODES[encoding] - 1))  # times -128: all partial sums are multiples of 256, and float32 holds them
+    packed = stored_codes(np.full((5, K), code, np.int8), encoding)
+    for tokens in (1, 16):
+        x = np.full((tokens, K), -128, np.float32)
+        got = testing.matmul_i8(packed, encoding, np.ones(5, np.float32), x, np.float32(1))
+        assert np.array_equal(got, np.full((tokens, 5), np.float32(K * code * -128))), tokens
+
+
+@pytest.mark.parametrize("encoding", CODES)
 def test_alternating_extremes(target, encoding):
     """Signs that alternate along the row: an error of a single lane's order or sign cannot cancel."""
     K = 1536
