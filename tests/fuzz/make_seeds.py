@@ -16,6 +16,7 @@ sys.path.insert(0, str(TESTS))
 
 import hostile_gguf  # noqa: E402
 from checkpoints import FULL, SLIDING, make_checkpoint  # noqa: E402
+from compressed_folders import grouped, repacked  # noqa: E402
 from gguf_folders import as_gguf  # noqa: E402
 from hostile import write_safetensors  # noqa: E402
 from hostile_gguf import ARRAY, BOOL, STRING, Array, Gguf  # noqa: E402
@@ -106,6 +107,27 @@ def gguf(folder: Path) -> None:
             file.write(folder / f"lie-{number}")
 
 
+def folder(to: Path) -> None:
+    """Whole tiny models in every form: config.json, a zero byte, model.safetensors."""
+    two = TINY | {"layer_types": [SLIDING, FULL], "num_kv_shared_layers": 0}
+    experts = {"enable_moe_block": True, "num_experts": 2, "top_k_experts": 1, "moe_intermediate_size": 2}
+    words = {"hidden_size": 16, "intermediate_size": 16, "head_dim": 8, "global_head_dim": 8}
+    groups = {"hidden_size": 32, "intermediate_size": 32, "head_dim": 16, "global_head_dim": 16}
+    without_inputs = {"hidden_size_per_layer_input": 0}
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        forms = {
+            "float": make_checkpoint(root / "float", **TINY),
+            "experts": make_checkpoint(root / "experts", **two | experts | without_inputs),
+            "mobile": make_checkpoint(root / "mobile", mobile=True, **two | words | without_inputs),
+        }
+        forms["channels"] = repacked(forms["mobile"], root / "channels")
+        forms["groups"] = grouped(make_checkpoint(root / "wide", **two | groups | without_inputs), root / "groups")
+        for name, form in forms.items():
+            config = json.dumps(json.loads((form / "config.json").read_text())).encode()
+            (to / name).write_bytes(config + bytes(1) + (form / "model.safetensors").read_bytes())
+
+
 def cut_vocabulary(file: Gguf, count: int) -> Iterator[tuple[str, tuple[int, object]]]:
     for key, (kind, value) in file.keys.items():
         if not key.startswith("tokenizer.") or key.endswith("chat_template"):
@@ -126,26 +148,26 @@ def words(value: object) -> Iterator[str]:
         yield value
 
 
-def dictionary(target: str, folder: Path) -> set[str]:
+def dictionary(target: str, seeds: Path) -> set[str]:
     if target == "gguf":
-        files = [hostile_gguf.read(path) for path in folder.iterdir() if not path.name.startswith("lie-")]
+        files = [hostile_gguf.read(path) for path in seeds.iterdir() if not path.name.startswith("lie-")]
         return {key for file in files for key in file.keys} | {tensor.name for file in files for tensor in file.tensors}
-    headers = [path.read_bytes()[8 if target == "safetensors" else 0 :] for path in sorted(folder.iterdir())]
+    headers = [path.read_bytes()[8 if target == "safetensors" else 0 :] for path in sorted(seeds.iterdir())]
     values = [json.JSONDecoder().raw_decode(text.decode(errors="replace"))[0] for text in headers]
     return JSON_WORDS.union(*map(words, values))
 
 
 def main() -> None:
-    for target in (safetensors, gguf, config, tokenizer):
-        folder = Path(sys.argv[1]) / target.__name__
-        folder.mkdir(parents=True)
-        target(folder)
+    for target in (safetensors, gguf, config, folder, tokenizer):
+        seeds = Path(sys.argv[1]) / target.__name__
+        seeds.mkdir(parents=True)
+        target(seeds)
         lines = []
-        for word in sorted(dictionary(target.__name__, folder)):
+        for word in sorted(dictionary(target.__name__, seeds)):
             escaped = "".join(chr(b) if 0x20 <= b < 0x7F and b not in b'\\"' else f"\\x{b:02x}" for b in word.encode())
             if word and len(word.encode()) <= 64:
                 lines.append(f'"{escaped}"\n')
-        folder.with_suffix(".dict").write_text("".join(lines))
+        seeds.with_suffix(".dict").write_text("".join(lines))
 
 
 if __name__ == "__main__":
