@@ -244,7 +244,7 @@ void RunAttention(Encoding encoding, std::size_t before, std::size_t tokens, std
   const bool coded = IsCoded(encoding);
   const float scale = coded ? (encoding == Encoding::kC4 ? 0.25f : 0.02f) : 1.0f;
   const std::size_t n = before + tokens;
-  std::vector<Buffer<std::byte>> blocks(n / KvView::kBlock + 1);
+  std::vector<Buffer<std::byte>> blocks((n + KvView::kBlock - 1) / KvView::kBlock);
   std::vector<const std::byte*> pointers;
   for (auto& block : blocks) {
     block.Reserve(2 * KvView::kBlock * HeadBytes(encoding, e));
@@ -257,6 +257,9 @@ void RunAttention(Encoding encoding, std::size_t before, std::size_t tokens, std
     random.Fill(v.span(), 2.0f);
     StoreKeysValues(encoding, k.span(), v.span(), e, scale, scale, i, blocks[i / KvView::kBlock].data());
   }
+  const Guarded<std::byte> stored(PositionBytes(encoding, 1, e));
+  CopyFromBlock(encoding, 1, e, n - 1, blocks.back().data(), stored.data());
+  Add(Call("copy_from_block " + std::string(Name(encoding)), before, tokens, e), stored.span());
   random.Fill(q.span(), 0.5f);
   Workers workers(1);
   Parallel parallel(workers);

@@ -1,4 +1,4 @@
-// Any bytes as a config.json.
+// Any bytes as a config.json, of a model and of a drafter.
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -8,9 +8,12 @@
 #include "refusal.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  gemmule::fuzz::Accepts([&] {
+  using gemmule::fuzz::Accepts;
+  Accepts([&] {
     const std::string_view text(reinterpret_cast<const char*>(data), size);
-    gemmule::ReadConfig(gemmule::ParseJson(text, "config.json"), "config.json");
+    const gemmule::JsonValue root = gemmule::ParseJson(text, "config.json");
+    Accepts([&] { gemmule::ReadConfig(root, "config.json"); });
+    Accepts([&] { gemmule::ReadDrafterConfig(root, "config.json"); });
   });
   return 0;
 }
