@@ -1,20 +1,21 @@
 #include "base/error.h"
 
-#include "base/shown.h"
+#include "base/printable.h"
 
 namespace gemmule {
 namespace {
 
-constexpr std::size_t kMostOfAName = 1000;  // bytes: far more than any tensor's name or path of keys has
+constexpr std::size_t kMostBytes = 500;   // of a name or a finding; JSON paths are cut key by key before
+constexpr std::size_t kPathBytes = 4096;  // the longest path that the system takes
 
 std::string Message(const std::string& what, const Where& where) {
   std::string text;
-  if (!where.file.empty()) text += Shown(where.file) + ": ";
-  if (!where.tensor.empty()) text += Shown(where.tensor, kMostOfAName) + ": ";
+  if (!where.file.empty()) text += Printable(where.file, kPathBytes) + ": ";
+  if (!where.tensor.empty()) text += Printable(where.tensor, kMostBytes) + ": ";
   text += what;
   if (where.offset) text += " at byte " + std::to_string(*where.offset);
-  if (!where.expected.empty()) text += "; expected " + Shown(where.expected);
-  if (!where.found.empty()) text += "; found " + Shown(where.found);
+  if (!where.expected.empty()) text += "; expected " + Printable(where.expected, kPathBytes);
+  if (!where.found.empty()) text += "; found " + Printable(where.found, kPathBytes);
   return text;
 }
 

@@ -44,7 +44,8 @@ class RowSource {
  public:
   virtual ~RowSource() = default;
   virtual std::size_t row_bytes() const = 0;
-  // row < rows, out.size() == row_bytes(). Throws ResourceError when the file cannot be read.
+  virtual const std::string& file() const = 0;  // its path
+  // out (row_bytes(),). Throws ArgumentError for a row that there is not, ResourceError when the file cannot be read.
   virtual void Read(std::size_t row, std::span<std::byte> out) const = 0;
 };
 

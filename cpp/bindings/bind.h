@@ -12,6 +12,7 @@
 
 #include "base/parallel.h"
 #include "engine/decoder.h"
+#include "formats/json.h"
 #include "quant/encoding.h"
 
 namespace gemmule {
@@ -44,6 +45,9 @@ std::span<const float> LogitRow(const Floats& logits);
 
 // By the name that encoding.h gives it. Throws ArgumentError for another name.
 Encoding EncodingNamed(const std::string& name);
+
+// As Python's json module would have it.
+py::object ToPython(const JsonValue& value);
 
 // The fields of a model's config that Python asks for, in the words of config.json.
 py::dict ConfigDict(const Config& config);

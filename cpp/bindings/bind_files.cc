@@ -6,6 +6,7 @@
 #include "engine/gguf_text.h"
 #include "formats/checkpoint_files.h"
 #include "formats/gguf_files.h"
+#include "formats/json.h"
 #include "formats/safetensors.h"
 #include "formats/stand_in.h"
 #include "kernels/kv_block.h"
@@ -95,6 +96,27 @@ py::array_t<std::int64_t> RunCountCodes(const Bytes& blocks, const std::string& 
 
 }  // namespace
 
+py::object ToPython(const JsonValue& value) {
+  struct Visitor {
+    py::object operator()(std::monostate) const { return py::none(); }
+    py::object operator()(bool x) const { return py::bool_(x); }
+    py::object operator()(std::int64_t x) const { return py::int_(x); }
+    py::object operator()(double x) const { return py::float_(x); }
+    py::object operator()(const std::string& x) const { return py::str(x); }
+    py::object operator()(const JsonValue::Array& x) const {
+      py::list list;
+      for (const JsonValue& element : x) list.append(ToPython(element));
+      return list;
+    }
+    py::object operator()(const JsonValue::Object& x) const {
+      py::dict dict;
+      for (const JsonMember& member : x) dict[py::str(member.key)] = ToPython(member.value);
+      return dict;
+    }
+  };
+  return std::visit(Visitor(), value.data);
+}
+
 Encoding EncodingNamed(const std::string& name) {
   for (const Encoding e : kEncodings) {
     if (Name(e) == name) return e;
@@ -107,6 +129,7 @@ void BindFiles(py::module_& module) {
   module.def("file_tensors", &FileTensors, py::arg("path"));
   module.def(
       "refuse_stand_in", [](const std::string& path) { RefuseStandIn(MappedFile::Open(path)); }, py::arg("path"));
+  module.def("read_json", [](const std::string& path) { return ToPython(ReadJsonFile(path)); }, py::arg("path"));
   py::class_<GgufHeaders>(module, "GgufHeaders")
       .def(py::init<const std::string&>(), py::arg("path"), py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("files", &Paths)

@@ -281,27 +281,6 @@ Floats RunLayerOutputs(const std::shared_ptr<Checkpoint>& checkpoint, const Toke
   return outputs;
 }
 
-py::object ToPython(const JsonValue& value) {
-  struct Visitor {
-    py::object operator()(std::monostate) const { return py::none(); }
-    py::object operator()(bool x) const { return py::bool_(x); }
-    py::object operator()(std::int64_t x) const { return py::int_(x); }
-    py::object operator()(double x) const { return py::float_(x); }
-    py::object operator()(const std::string& x) const { return py::str(x); }
-    py::object operator()(const JsonValue::Array& x) const {
-      py::list list;
-      for (const JsonValue& element : x) list.append(ToPython(element));
-      return list;
-    }
-    py::object operator()(const JsonValue::Object& x) const {
-      py::dict dict;
-      for (const JsonMember& member : x) dict[py::str(member.key)] = ToPython(member.value);
-      return dict;
-    }
-  };
-  return std::visit(Visitor(), value.data);
-}
-
 py::list ListTensors(const std::vector<TensorView>& tensors) {
   py::list list;
   for (const TensorView& tensor : tensors) {

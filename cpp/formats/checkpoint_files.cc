@@ -53,14 +53,17 @@ void CheckFolder(const std::string& folder) {
     throw UnsupportedError("the weights are a PyTorch pickle (pytorch_model.bin), which can run code when opened",
                            "Take the checkpoint's safetensors files, or convert it with transformers: "
                            "model.save_pretrained(folder, safe_serialization=True).",
-                           {.file = folder, .expected = kSingleFile});
+                           {.file = folder, .expected = kSingleFile, .found = "pytorch_model.bin"});
   }
   if (gguf) {
     throw FormatError("the folder holds GGUF files, but no safetensors files",
-                      {.file = folder, .expected = kSingleFile}, "Give the path of the GGUF file itself.");
+                      {.file = folder, .expected = kSingleFile, .found = "GGUF files"},
+                      "Give the path of the GGUF file itself.");
   }
-  throw FormatError("the folder holds no weights",
-                    {.file = folder, .expected = std::string(kSingleFile) + " or " + kIndexFile}, kDownloadAgain);
+  throw FormatError(
+      "the folder holds no weights",
+      {.file = folder, .expected = std::string(kSingleFile) + " or " + kIndexFile, .found = "neither of them"},
+      kDownloadAgain);
 }
 
 // A shard's name leads nowhere but into the folder.
@@ -106,9 +109,11 @@ void CheckIndex(const Index& index, const TensorFiles& weights) {
   for (const TensorView& tensor : weights.tensors) {
     const auto listed = index.shard_of.find(tensor.name);
     if (listed == index.shard_of.end()) {
-      throw FormatError(
-          "the index does not list a tensor of this shard",
-          {.file = weights.files[tensor.file]->path(), .tensor = tensor.name, .expected = "an entry in " + index.path});
+      throw FormatError("the index does not list a tensor of this shard", {.file = weights.files[tensor.file]->path(),
+                                                                           .tensor = tensor.name,
+                                                                           .offset = tensor.offset,
+                                                                           .expected = "an entry in " + index.path,
+                                                                           .found = "none"});
     }
     if (listed->second != tensor.file) {
       throw FormatError("the tensor is not in the shard that the index names",
@@ -140,7 +145,8 @@ CheckpointFiles OpenCheckpoint(const std::string& folder) {
   CheckpointFiles checkpoint;
   checkpoint.config_path = (root / "config.json").string();
   if (!Exists(checkpoint.config_path)) {
-    throw FormatError("the folder holds no config.json", {.file = folder}, kDownloadAgain);
+    throw FormatError("the folder holds no config.json",
+                      {.file = folder, .expected = checkpoint.config_path, .found = "no such file"}, kDownloadAgain);
   }
   checkpoint.config = ReadJsonFile(checkpoint.config_path);
 
@@ -153,7 +159,8 @@ CheckpointFiles OpenCheckpoint(const std::string& folder) {
   for (const std::string& shard : index.shards) {
     if (!Exists(root / shard)) {
       throw FormatError("a shard that the index names is missing",
-                        {.file = index.path, .expected = (root / shard).string()}, kDownloadAgain);
+                        {.file = index.path, .expected = (root / shard).string(), .found = "no such file"},
+                        kDownloadAgain);
     }
     AddFile((root / shard).string(), checkpoint.weights);
   }

@@ -5,39 +5,17 @@
 #include <functional>
 
 #include "base/error.h"
-#include "base/shown.h"
+#include "base/printable.h"
 #include "formats/mapped_file.h"
 #include "formats/stand_in.h"
 
 namespace gemmule {
 namespace {
 
-constexpr std::size_t kMaxValues = std::size_t{1} << 22;
+// Key paths in messages stay readable: a key is cut after this many bytes.
+constexpr std::size_t kShownBytes = 120;
 
-JsonValue Tree(JsonReader& reader, std::size_t& values) {
-  const char c = reader.Next();
-  if (++values > kMaxValues) reader.Fail("too many JSON values", "at most " + std::to_string(kMaxValues));
-  JsonValue value;
-  value.offset = reader.offset();
-  switch (c) {
-    case '{': return ReadJsonObject(reader, [&](const std::string&) { return Tree(reader, values); });
-    case '[': {
-      JsonValue::Array elements;
-      reader.Array([&] { elements.push_back(Tree(reader, values)); });
-      value.data = std::move(elements);
-      break;
-    }
-    case '"': value.data = std::string(reader.String()); break;
-    case 't':
-    case 'f': value.data = reader.Bool(); break;
-    case 'n': reader.Null(); break;
-    default: std::visit([&](auto number) { value.data = number; }, reader.Number());
-  }
-  return value;
-}
-
-// Paths and texts in messages stay readable: a key or a text is cut after this many bytes.
-constexpr std::size_t kMostShown = 120;
+std::string Shown(std::string_view text) { return Printable(text, kShownBytes); }
 
 // A value as messages show it.
 std::string Describe(const JsonValue& value) {
@@ -60,14 +38,33 @@ std::string Describe(const JsonValue& value) {
 
 JsonValue ParseJson(std::string_view text, const std::string& file, std::uint64_t offset) {
   JsonReader reader(text, file, offset);
-  JsonValue value = ReadJsonValue(reader);
+  std::size_t left = kMaxJsonValues;
+  JsonValue value = ReadJsonValue(reader, left);
   reader.End();
   return value;
 }
 
-JsonValue ReadJsonValue(JsonReader& reader) {
-  std::size_t values = 0;
-  return Tree(reader, values);
+JsonValue ReadJsonValue(JsonReader& reader, std::size_t& left) {
+  const char c = reader.Next();
+  if (left == 0) reader.Fail("too many JSON values", "fewer of them in one place", "one more");
+  --left;
+  JsonValue value;
+  value.offset = reader.offset();
+  switch (c) {
+    case '{': return ReadJsonObject(reader, [&](const std::string&) { return ReadJsonValue(reader, left); });
+    case '[': {
+      JsonValue::Array elements;
+      reader.Array([&] { elements.push_back(ReadJsonValue(reader, left)); });
+      value.data = std::move(elements);
+      break;
+    }
+    case '"': value.data = std::string(reader.String()); break;
+    case 't':
+    case 'f': value.data = reader.Bool(); break;
+    case 'n': reader.Null(); break;
+    default: std::visit([&](auto number) { value.data = number; }, reader.Number());
+  }
+  return value;
 }
 
 // Sorted by hash, and by key only where hashes are equal: fast, and no choice of keys makes it quadratic.
@@ -85,10 +82,16 @@ void RefuseDuplicateKeys(const JsonValue::Object& members, const std::string& fi
 JsonValue ReadJsonFile(const std::string& path) {
   const MappedFile file = MappedFile::Open(path);
   RefuseStandIn(file);
+  if (file.size() > kMaxJsonBytes) {
+    throw FormatError("the file is longer than any of its kind",
+                      {.file = path,
+                       .expected = std::to_string(kMaxJsonBytes) + " bytes at most",
+                       .found = std::to_string(file.size()) + " bytes"});
+  }
   return ParseJson({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path);
 }
 
-std::string Quoted(std::string_view text) { return '"' + Shown(text, kMostShown) + '"'; }
+std::string Quoted(std::string_view text) { return '"' + Shown(text) + '"'; }
 
 template <typename T>
 const T& JsonCursor::As(const char* kind) const {
@@ -126,8 +129,7 @@ std::optional<JsonCursor> JsonCursor::FindNonNull(std::string_view key) const {
 }
 
 JsonCursor JsonCursor::Child(const JsonMember& member) const {
-  const std::string key = Shown(member.key, kMostShown);
-  return {member.value, file_, path_.empty() ? key : path_ + '.' + key};
+  return {member.value, file_, path_.empty() ? Shown(member.key) : path_ + '.' + Shown(member.key)};
 }
 
 JsonCursor JsonCursor::Child(std::size_t index) const {

@@ -1,6 +1,6 @@
 // A small strict JSON reader (RFC 8259). Refused: duplicate keys, more than 64 levels, text that is not UTF-8, lone
-// surrogates, numbers beyond a double's range, comments, trailing commas, anything after the value, and more than 4
-// million values (the largest tokenizer.json of Gemma has under 2 million).
+// surrogates, numbers beyond a double's range, comments, trailing commas, anything after the value, and trees of more
+// than kMaxJsonValues values.
 #pragma once
 
 #include <cstddef>
@@ -35,11 +35,16 @@ struct JsonMember {
   JsonValue value;
 };
 
+// A tree takes 48 bytes a value and more, whatever its text takes: a few bytes of a file must not become gigabytes. An
+// index has one value a tensor, and a tokenizer.json without its vocabulary and merges 50,000.
+inline constexpr std::size_t kMaxJsonValues = std::size_t{1} << 18;
+inline constexpr std::uint64_t kMaxJsonBytes = std::uint64_t{1} << 24;  // of a file that becomes a tree
+
 // Parses `text`, which starts `offset` bytes into `file` (the name for messages). Throws FormatError.
 JsonValue ParseJson(std::string_view text, const std::string& file, std::uint64_t offset = 0);
 
-// The next value of `reader` as a tree.
-JsonValue ReadJsonValue(JsonReader& reader);
+// The next value of `reader` as a tree, which may have `left` values; `left` then says how many more there may be.
+JsonValue ReadJsonValue(JsonReader& reader, std::size_t& left);
 
 // Throws FormatError where a key stands twice. `offset`: the object's, in bytes from the file's start.
 void RefuseDuplicateKeys(const JsonValue::Object& members, const std::string& file, std::uint64_t offset);

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cassert>
 #include <cerrno>
 #include <system_error>
 #include <utility>
@@ -40,7 +39,9 @@ MappedFile MappedFile::Open(const std::string& path) {
                          .expected = "a regular file",
                          .found = S_ISDIR(status.st_mode) ? "a folder" : "a device, pipe or socket"});
   }
-  if (status.st_size <= 0) throw FormatError("the file is empty", {.file = path});
+  if (status.st_size <= 0) {
+    throw FormatError("the file is empty", {.file = path, .expected = "1 byte at least", .found = "0 bytes"});
+  }
 
   // MAP_PRIVATE: pages are shared with the page cache and other processes as long as nobody writes, and nothing could
   // ever reach the file through this map.
@@ -114,8 +115,10 @@ FileRows::FileRows(std::shared_ptr<const MappedFile> file, std::uint64_t offset,
 }
 
 void FileRows::Read(std::size_t row, std::span<std::byte> out) const {
-  assert(row < rows_ && out.size() == row_bytes_);
-  file_->PreadExact(offset_ + row * row_bytes_, out);
+  if (row >= rows_ || out.size() != row_bytes_) {
+    throw ArgumentError("row " + std::to_string(row) + " of a table of " + std::to_string(rows_) + " rows");
+  }
+  file_->PreadExact(offset_ + row * row_bytes_, out);  // inside of the file, as the constructor has seen
 }
 
 }  // namespace gemmule

@@ -50,12 +50,13 @@ class FileRows : public RowSource {
   FileRows(std::shared_ptr<const MappedFile> file, std::uint64_t offset, std::size_t rows, std::size_t row_bytes);
 
   std::size_t row_bytes() const override { return row_bytes_; }
+  const std::string& file() const override { return file_->path(); }
   void Read(std::size_t row, std::span<std::byte> out) const override;
 
  private:
   std::shared_ptr<const MappedFile> file_;
-  std::uint64_t offset_;               // of row 0, from the file's start
-  [[maybe_unused]] std::size_t rows_;  // asserted against
+  std::uint64_t offset_;  // of row 0, from the file's start
+  std::size_t rows_;
   std::size_t row_bytes_;
 };
 

@@ -16,6 +16,11 @@ namespace {
 
 constexpr std::uint64_t kLengthBytes = 8;               // the header's length comes first, little-endian
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;  // the format's own limit
+// Ours, far above those of any checkpoint.
+constexpr std::uint64_t kMostHeaderBytes = std::uint64_t{1} << 24;
+constexpr std::size_t kMostTensors = std::size_t{1} << 15;
+constexpr std::size_t kMostNameBytes = 1024;
+constexpr std::size_t kMostEntryValues = 64;  // of one tensor's entry: a size each, and seven
 
 struct Element {
   std::string_view name;
@@ -73,6 +78,14 @@ std::string_view HeaderText(const MappedFile& file) {
                        .expected = "at most " + std::to_string(file.size() - kLengthBytes) + " bytes",
                        .found = std::to_string(length) + " bytes"});
   }
+  if (length > kMostHeaderBytes) {
+    throw UnsupportedError("a safetensors header of this length is not read",
+                           "Write the checkpoint in several files, or its notes (__metadata__) elsewhere.",
+                           {.file = file.path(),
+                            .offset = 0,
+                            .expected = "at most " + std::to_string(kMostHeaderBytes) + " bytes",
+                            .found = std::to_string(length) + " bytes"});
+  }
   const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()) + kLengthBytes,
                               static_cast<std::size_t>(length));
   if (!text.starts_with('{')) {
@@ -101,16 +114,17 @@ const Element& ElementOf(const JsonCursor& dtype) {
 // Bytes of an array. Nothing where they overflow, or where the last byte is not full.
 std::optional<std::uint64_t> ArrayBytes(const std::vector<std::uint64_t>& shape, std::uint64_t element_bits) {
   std::optional<std::uint64_t> bits = element_bits;
-  for (const std::uint64_t size : shape) {
-    bits = CheckedMul(*bits, size);
-    if (!bits) return std::nullopt;
-  }
-  return *bits % 8 == 0 ? std::optional(*bits / 8) : std::nullopt;
+  for (std::size_t i = 0; bits && i < shape.size(); ++i) bits = CheckedMul(*bits, shape[i]);
+  return bits && *bits % 8 == 0 ? std::optional(*bits / 8) : std::nullopt;
 }
 
 TensorView ReadEntry(const JsonMember& member, const JsonCursor& entry, const MappedFile& file,
                      std::uint64_t data_start) {
   const std::uint64_t data_bytes = file.size() - data_start;
+  if (member.key.empty() || member.key.size() > kMostNameBytes) {
+    entry.Fail("a tensor's name of a wrong length", "1 to " + std::to_string(kMostNameBytes) + " bytes",
+               std::to_string(member.key.size()));
+  }
   for (const JsonMember& field : entry.Object()) {
     if (field.key != "dtype" && field.key != "shape" && field.key != "data_offsets") {
       entry.Fail("an unknown key in a tensor's entry", "dtype, shape and data_offsets", Quoted(field.key));
@@ -192,20 +206,30 @@ void CheckCover(const std::vector<TensorView>& tensors, const MappedFile& file, 
 std::vector<TensorView> ReadSafetensors(const MappedFile& file, std::size_t file_index) {
   RefuseStandIn(file);
   const std::string_view text = HeaderText(file);
-  const std::uint64_t data_start = kLengthBytes + text.size();
-  const JsonValue root = ParseJson(text, file.path(), kLengthBytes);
-  const JsonCursor header(root, file.path());
+  const std::uint64_t data_start = kLengthBytes + text.size();  // both inside of the file
+  const JsonValue none;
+  const JsonCursor header(none, file.path());
 
+  // Entry by entry: a tree of the whole header would take several times as much as all that is made of it.
   std::vector<TensorView> tensors;
-  for (const JsonMember& member : header.Object()) {
-    const JsonCursor entry = header.Child(member);
-    if (member.key == "__metadata__") {
-      for (const JsonMember& note : entry.Object()) static_cast<void>(entry.Child(note).String());  // must be strings
-      continue;
+  JsonReader reader(text, file.path(), kLengthBytes);
+  ReadJsonObject(reader, [&](const std::string& name) {
+    const bool is_note = name == "__metadata__";
+    if (!is_note && tensors.size() == kMostTensors) {
+      reader.Fail("too many tensors in one file", "at most " + std::to_string(kMostTensors), "one more");
     }
-    tensors.push_back(ReadEntry(member, entry, file, data_start));
-    tensors.back().file = file_index;
-  }
+    std::size_t left = is_note ? kMaxJsonValues : kMostEntryValues;
+    const JsonMember member{name, ReadJsonValue(reader, left)};
+    const JsonCursor entry = header.Child(member);
+    if (is_note) {
+      for (const JsonMember& note : entry.Object()) static_cast<void>(entry.Child(note).String());  // must be strings
+    } else {
+      tensors.push_back(ReadEntry(member, entry, file, data_start));
+      tensors.back().file = file_index;
+    }
+    return JsonValue();
+  });
+  reader.End();
   CheckCover(tensors, file, data_start);
   return tensors;
 }

@@ -119,7 +119,7 @@ class Reading {
 
   Tokenizer Run() {
     const JsonValue root = ReadJsonObject(reader_, [&](const std::string& key) {
-      return key == "model" && reader_.Next() == '{' ? Model() : ReadJsonValue(reader_);
+      return key == "model" && reader_.Next() == '{' ? Model() : ReadJsonValue(reader_, values_left_);
     });
     reader_.End();
     const JsonCursor cursor(root, file_);
@@ -155,7 +155,7 @@ class Reading {
         }
         return JsonValue{JsonValue::Array(), reader_.offset()};
       }
-      return ReadJsonValue(reader_);
+      return ReadJsonValue(reader_, values_left_);
     });
   }
 
@@ -226,7 +226,8 @@ class Reading {
   std::optional<JsonReader> late_merges_;  // where they stand before the vocabulary
   Vocabulary vocabulary_;
   RankedMerges merges_;
-  std::string left_;  // token of a merge
+  std::string left_;                          // token of a merge
+  std::size_t values_left_ = kMaxJsonValues;  // of all that is kept as a tree
   const std::string& file_;
 };
 
