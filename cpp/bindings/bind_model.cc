@@ -112,6 +112,7 @@ py::object ToPython(const GgufValue& value) {
     case GgufType::kBool: return py::bool_(value.Bool());
     case GgufType::kF32:
     case GgufType::kF64: return py::float_(value.Number());
+    case GgufType::kU64: return py::int_(value.Unsigned());
     default: return py::int_(value.Int());
   }
 }

@@ -58,7 +58,17 @@ void TensorTable::Count(const TensorView& tensor, std::uint64_t elements) {
 std::vector<float> TensorTable::Vector(const std::string& name, std::size_t n) {
   const TensorView& tensor = Need(name);
   Count(tensor, n);
-  return Decoded(tensor, n);
+  std::vector<float> values = Decoded(tensor, n);
+  for (std::size_t i = 0; i < n; ++i) WantFinite(tensor, i, values[i]);
+  return values;
+}
+
+void TensorTable::WantFinite(const TensorView& tensor, std::size_t element, float value) const {
+  if (std::isfinite(value)) return;
+  Where at = At(tensor);
+  at.expected = "a finite number";
+  at.found = std::to_string(value) + " as element " + std::to_string(element);
+  throw FormatError("not a finite number", std::move(at));
 }
 
 std::vector<float> TensorTable::Decoded(const TensorView& tensor, std::size_t n) const {
@@ -79,12 +89,7 @@ float TensorTable::Scalar(const std::string& name) {
   Count(tensor, 1);
   float value = 0.0f;
   DecodeRow(*encoding, tensor.bytes, {}, {&value, 1});
-  if (!std::isfinite(value)) {
-    Where at = At(tensor);
-    at.expected = "a finite number";
-    at.found = std::to_string(value);
-    throw FormatError("not a finite number", std::move(at));
-  }
+  WantFinite(tensor, 0, value);
   return value;
 }
 

@@ -25,7 +25,7 @@ class TensorTable {
   // does not fit.
 
   bool Has(const std::string& name) const { return files_.Find(FileName(name)) != nullptr; }
-  // A vector of n floats of any float type.
+  // A vector of n floats of any float type, finite.
   std::vector<float> Vector(const std::string& name, std::size_t n);
   // One float of shape [] or [1], finite.
   float Scalar(const std::string& name);
@@ -64,6 +64,7 @@ class TensorTable {
   // Where messages say that a tensor lies.
   Where At(const TensorView& tensor) const;
   [[noreturn]] void WrongShape(const TensorView& tensor, const std::string& expected) const;
+  void WantFinite(const TensorView& tensor, std::size_t element, float value) const;
 
   const TensorFiles& files_;
 

@@ -1,7 +1,6 @@
 #include "formats/gguf.h"
 
 #include <algorithm>
-#include <cassert>
 #include <cstring>
 #include <iterator>
 #include <optional>
@@ -27,7 +26,8 @@ constexpr std::uint64_t kDefaultAlignment = 32;  // bytes
 // one letter, number of dimensions, type, offset): a file of n bytes cannot hold more of them.
 constexpr std::uint64_t kLeastValueBytes = 8 + 1 + 4 + 1;
 constexpr std::uint64_t kLeastTensorBytes = 8 + 1 + 4 + 4 + 8;
-constexpr std::uint64_t kMaxCount = std::uint64_t{1} << 20;  // of keys and of tensors: far above every model's
+constexpr std::uint64_t kMaxCount = std::uint64_t{1} << 16;    // of keys and of tensors: far above every model's
+constexpr std::uint64_t kMaxStrings = std::uint64_t{1} << 21;  // of an array: Gemma has half a million merges
 constexpr char kOtherTypes[] = "Take the same model as Q4_0, Q8_0, Q4_K_M, Q5_K_M, F16 or BF16.";
 
 struct ValueType {
@@ -243,12 +243,15 @@ std::span<const std::byte> TakeValues(Reader& reader, const std::string& key, Gg
                 std::to_string(count));
   }
   if (type == GgufType::kString) {
+    if (count > kMaxStrings) {
+      reader.Fail("too many strings", key, std::to_string(kMaxStrings) + " at most", std::to_string(count));
+    }
     for (std::uint64_t i = 0; i < count; ++i) {
       const auto length = reader.Number<std::uint64_t>(key, "the length of a string");
       reader.Take(length, key, "a string");
     }
   } else {
-    const auto bytes = reader.Take(count * least, key, "a value");
+    const auto bytes = reader.Take(*CheckedMul(count, least), key, "a value");  // count is at most left / least
     if (type == GgufType::kBool) {
       const auto wrong = std::find_if(bytes.begin(), bytes.end(), [](std::byte b) { return b > std::byte{1}; });
       if (wrong != bytes.end()) {
@@ -369,16 +372,10 @@ void RefuseTwice(const Reader& reader, const std::vector<Described>& described) 
   reader.FailAt(second, "the tensor stands twice", (*twice)->tensor.name, "each tensor once", "one more");
 }
 
-// The smallest multiple of `alignment` (a power of two) that is at least n; nothing where it overflows.
-std::optional<std::uint64_t> Aligned(std::uint64_t n, std::uint64_t alignment) {
-  const auto sum = CheckedAdd(n, alignment - 1);
-  return sum ? std::optional(*sum & ~(alignment - 1)) : std::nullopt;
-}
-
 // Gives each tensor its bytes. They lie one after another, each at the next aligned place, and end with the file.
 void Place(const Reader& reader, std::vector<Described>& described, std::uint64_t alignment) {
   const MappedFile& file = reader.file();
-  const auto data_start = Aligned(reader.at(), alignment);
+  const auto data_start = CheckedAlign(reader.at(), alignment);
   if (!described.empty() && (!data_start || *data_start > file.size())) {
     reader.Fail("the file ends before the tensors' bytes", "",
                 "bytes at the next multiple of " + std::to_string(alignment),
@@ -399,7 +396,7 @@ void Place(const Reader& reader, std::vector<Described>& described, std::uint64_
     if (tensor.offset % alignment != 0) {
       fail("the tensor is not aligned", "a multiple of " + std::to_string(alignment), offset);
     }
-    const auto next = Aligned(covered, alignment);
+    const auto next = CheckedAlign(covered, alignment);
     if (!next || tensor.offset != *next) {
       fail(tensor.offset < covered ? "the tensor overlaps another one" : "bytes before the tensor belong to none",
            next ? "an offset of " + std::to_string(*next) : "an offset that fits 64 bits", offset);
@@ -415,7 +412,7 @@ void Place(const Reader& reader, std::vector<Described>& described, std::uint64_
     tensor.bytes = file.bytes().subspan(static_cast<std::size_t>(tensor.offset), static_cast<std::size_t>(each->bytes));
   }
   const std::uint64_t used = described.empty() ? reader.at() : *data_start + covered;
-  const auto end = Aligned(used, alignment);
+  const auto end = CheckedAlign(used, alignment);
   if (end && file.size() > *end) {
     reader.FailAt(*end, "bytes after the last tensor belong to none", "",
                   "a file of at most " + std::to_string(*end) + " bytes", std::to_string(file.size()));
@@ -438,7 +435,7 @@ void GgufValue::Fail(const std::string& what, std::string expected) const {
   } else if (IsOne(GgufType::kF32) || IsOne(GgufType::kF64)) {
     found += " " + std::to_string(Number());
   } else if (IsOne(GgufType::kU64)) {
-    found += " " + std::to_string(Load<std::uint64_t>(bytes_));
+    found += " " + std::to_string(Unsigned());
   } else if (!is_array_) {
     found += " " + std::to_string(Int());
   }
@@ -472,10 +469,15 @@ std::int64_t GgufValue::Int() const {
   Fail("a value of the wrong type", "an integer", TypeName());
 }
 
+std::uint64_t GgufValue::Unsigned() const {
+  if (!IsOne(GgufType::kU64)) Fail("a value of the wrong type", "u64", TypeName());
+  return Load<std::uint64_t>(bytes_);
+}
+
 double GgufValue::Number() const {
   if (IsOne(GgufType::kF32)) return Load<float>(bytes_);
   if (IsOne(GgufType::kF64)) return Load<double>(bytes_);
-  if (IsOne(GgufType::kU64)) return static_cast<double>(Load<std::uint64_t>(bytes_));
+  if (IsOne(GgufType::kU64)) return static_cast<double>(Unsigned());
   if (is_array_ || type_ == GgufType::kBool || type_ == GgufType::kString) {
     Fail("a value of the wrong type", "a number", TypeName());
   }
@@ -497,7 +499,7 @@ GgufValue GgufValue::Child(std::size_t index) const {
   if (!is_array_ || type_ == GgufType::kString) {
     Fail("a value of the wrong type", "an array of numbers or flags", TypeName());
   }
-  assert(index < size());
+  if (index >= size()) Fail("an array is too short", "an element " + std::to_string(index));
   const auto bytes = static_cast<std::size_t>(Info(type_).bytes);
   return GgufValue(*file_, key_ + "[" + std::to_string(index) + "]", type_, false, 1,
                    bytes_.subspan(index * bytes, bytes));

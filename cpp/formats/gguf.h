@@ -45,8 +45,9 @@ class GgufValue {
   bool IsArray() const { return is_array_; }
   std::size_t size() const { return static_cast<std::size_t>(count_); }  // elements of an array; 1 for all else
 
-  std::int64_t Int() const;  // of any integer type
-  double Number() const;     // of any integer or float type
+  std::int64_t Int() const;        // of any integer type
+  std::uint64_t Unsigned() const;  // of u64
+  double Number() const;           // of any integer or float type
   bool Bool() const;
   std::string_view String() const;  // any bytes: nobody has checked that they are UTF-8
 

@@ -54,7 +54,10 @@ std::string PathOfPart(const std::string& path, const Part& own, std::int64_t nu
   const std::string suffix = Suffix(own.number, own.count);
   if (!path.ends_with(suffix)) {
     throw FormatError("the file is one part of several, but its name does not say which",
-                      {.file = path, .tensor = "split.no", .expected = "a name that ends in " + suffix},
+                      {.file = path,
+                       .tensor = "split.no",
+                       .expected = "a name that ends in " + suffix,
+                       .found = fs::path(path).filename().string()},
                       "Give all parts the names that they were made with.");
   }
   return path.substr(0, path.size() - suffix.size()) + Suffix(number, own.count);

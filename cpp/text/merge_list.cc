@@ -52,7 +52,10 @@ void MergeList::AddBatch() {
 }
 
 Where MergeList::Blame(std::string_view token) const {
-  return {.file = vocabulary_.file(), .tensor = "merge " + std::to_string(done_), .found = Quoted(token)};
+  return {.file = vocabulary_.file(),
+          .tensor = "merge " + std::to_string(done_),
+          .expected = "tokens of text",
+          .found = Quoted(token)};
 }
 
 }  // namespace gemmule

@@ -15,9 +15,11 @@ RankedMerges::RankedMerges(std::vector<Pair> merges, const Vocabulary& vocabular
       [&](std::uint32_t i, std::uint32_t j) { return Is(merges_[j].left, merges_[j].right)(i); });
   if (second == IndexTable::kNone) return;
   const auto text = [&](TokenId id) { return Quoted(vocabulary.Text(id)); };
-  throw FormatError(
-      "a merge stands twice",
-      {.file = vocabulary.file(), .tensor = "merge " + text(merges_[second].left) + " " + text(merges_[second].right)});
+  throw FormatError("a merge stands twice",
+                    {.file = vocabulary.file(),
+                     .tensor = "merge " + text(merges_[second].left) + " " + text(merges_[second].right),
+                     .expected = "each merge once",
+                     .found = "one more"});
 }
 
 }  // namespace gemmule

@@ -83,9 +83,11 @@ ScoredMerges Scored(const GgufTokenizer& gguf) {
   WantOneForEach(gguf, "tokenizer.ggml.scores", gguf.scores.size());
   const auto nan = std::find_if(gguf.scores.begin(), gguf.scores.end(), [](float score) { return std::isnan(score); });
   if (nan != gguf.scores.end()) {
-    throw FormatError(
-        "a token's score is not a number",
-        {.file = gguf.file, .tensor = "tokenizer.ggml.scores[" + std::to_string(nan - gguf.scores.begin()) + "]"});
+    throw FormatError("a token's score is not a number",
+                      {.file = gguf.file,
+                       .tensor = "tokenizer.ggml.scores[" + std::to_string(nan - gguf.scores.begin()) + "]",
+                       .expected = "a number",
+                       .found = "NaN"});
   }
   return ScoredMerges({gguf.scores.begin(), gguf.scores.end()});
 }

@@ -5,10 +5,9 @@ The model's own configuration is read in C++.
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import _core, arguments
-from .errors import ArgumentError, FormatError, MissingFileError, ResourceError, UnsupportedError
+from .errors import ArgumentError, FormatError, MissingFileError, UnsupportedError
 
 DEMO = "fairy"
 
@@ -106,16 +105,10 @@ def require_file(file: Path) -> Path:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The object in `file`; {} where there is no such file."""
-    try:
-        value = json.loads(file.read_bytes())
-    except FileNotFoundError:
+    """The object in `file`, which is strict JSON; {} where there is no such file."""
+    if not file.exists():
         return {}
-    except OSError as error:
-        raise ResourceError(f"{file}: {error.strerror}", remedy="Make the file readable.", file=str(file)) from None
-    except (ValueError, RecursionError) as error:
-        _core.refuse_stand_in(str(file))
-        raise FormatError(f"{file}: not JSON: {error}", remedy=_AGAIN, file=str(file), expected="JSON") from None
+    value = _core.read_json(str(file))
     if not isinstance(value, dict):
         found = type(value).__name__
         raise FormatError(
@@ -195,23 +188,32 @@ class GenerationConfig:
     @classmethod
     def _checked(cls, file: Path, said: Mapping[str, Any], end: object) -> GenerationConfig:
         """From the values of generation_config.json. Raises FormatError, which names `file`."""
-        try:
-            greedy = said.get("do_sample") is False
-            return cls(
-                end_tokens=frozenset(_ids("eos_token_id", end)),
-                suppressed_tokens=tuple(_ids("suppress_tokens", said.get("suppress_tokens"))),
-                temperature=0.0 if greedy else arguments.real("temperature", said.get("temperature", 1.0), least=0),
-                top_k=arguments.integer("top_k", said.get("top_k", 0), least=0),
-                top_p=arguments.real("top_p", said.get("top_p", 1.0), least=0, most=1, above=True),
-                min_p=arguments.real("min_p", said.get("min_p", 0.0), least=0, most=1),
-                repetition_penalty=arguments.real(
-                    "repetition_penalty", said.get("repetition_penalty", 1.0), least=0, above=True
-                ),
-            )
-        except ArgumentError as error:
-            raise FormatError(
-                f"{file}: {error.message}", remedy=_AGAIN, file=str(file), expected=error.expected, found=error.found
-            ) from None
+
+        def of(key: str, check: Callable[..., Any], value: object, **limits: Any) -> Any:
+            try:
+                return check(key, value, **limits)
+            except ArgumentError as error:
+                raise FormatError(
+                    f"{file}: {error.message}",
+                    remedy=_AGAIN,
+                    file=str(file),
+                    tensor=key,
+                    expected=error.expected,
+                    found=error.found,
+                ) from None
+
+        def number(key: str, absent: float, **limits: Any) -> Any:
+            return of(key, arguments.real, said.get(key, absent), **limits)
+
+        return cls(
+            end_tokens=frozenset(of("eos_token_id", _ids, end)),
+            suppressed_tokens=tuple(of("suppress_tokens", _ids, said.get("suppress_tokens"))),
+            temperature=0.0 if said.get("do_sample") is False else number("temperature", 1.0, least=0),
+            top_k=of("top_k", arguments.integer, said.get("top_k", 0), least=0, most=2**31 - 1),
+            top_p=number("top_p", 1.0, least=0, most=1, above=True),
+            min_p=number("min_p", 0.0, least=0, most=1),
+            repetition_penalty=number("repetition_penalty", 1.0, least=0, above=True),
+        )
 
 
 def _ids(name: str, value: object) -> list[int]:

@@ -5,6 +5,7 @@ Source: ggml-org/llama.cpp, conversion/gemma.py (Gemma4Model), gguf-py/gguf/voca
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def tokenizer_keys(folder: Path, vocab_size: int) -> Metadata:
             expected=f"at most {vocab_size} tokens",
             found=str(core.size),
         )
-    model = read_json(file)["model"]
+    model = json.loads(file.read_bytes())["model"]  # too large for read_json, and `core` has read it
     config = read_json(folder / "tokenizer_config.json")
     tokens = [core.token(id) or "" for id in range(core.size)]
     unused = range(core.size, vocab_size)
