@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from gemmule.errors import GemmuleError
-from hostile import gguf_cases, gguf_model_cases, index_cases, safetensors_cases
+from hostile import config_cases, gguf_cases, gguf_model_cases, index_cases, safetensors_cases
 from hostile.case import LOOKS, Case
 from memory_peak import peak_growth
 
 SECONDS, BYTES = 0.1, 64e6
 
-FAMILIES = (safetensors_cases, index_cases, gguf_cases, gguf_model_cases)
+FAMILIES = (safetensors_cases, index_cases, gguf_cases, gguf_model_cases, config_cases)
 CASES = [
     pytest.param(case, id=f"{family.__name__.removeprefix('hostile.').removesuffix('_cases')}: {case.name}")
     for family in FAMILIES

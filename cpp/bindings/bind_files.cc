@@ -4,6 +4,7 @@
 #include "engine/gguf_config.h"
 #include "engine/gguf_tensors.h"
 #include "engine/gguf_text.h"
+#include "engine/load.h"
 #include "formats/checkpoint_files.h"
 #include "formats/gguf_files.h"
 #include "formats/json.h"
@@ -127,6 +128,9 @@ Encoding EncodingNamed(const std::string& name) {
 void BindFiles(py::module_& module) {
   module.def("tensors", &Tensors, py::arg("folder"));
   module.def("file_tensors", &FileTensors, py::arg("path"));
+  module.def(
+      "check_checkpoint", [](const std::string& path) { LoadCheckpoint(path, {.threads = 1}); }, py::arg("path"),
+      py::call_guard<py::gil_scoped_release>());
   module.def(
       "refuse_stand_in", [](const std::string& path) { RefuseStandIn(MappedFile::Open(path)); }, py::arg("path"));
   module.def("read_json", [](const std::string& path) { return ToPython(ReadJsonFile(path)); }, py::arg("path"));

@@ -3,12 +3,13 @@
 
 #include <cstdint>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "model/config.h"
 
 namespace gemmule {
 
-// Far above every Gemma 4 model, and small enough that no product of two widths and an element's size overflows.
+// Far above every Gemma 4 model, and small enough that no product of sizes overflows.
 constexpr std::int64_t kMaxLayers = 1000;
 constexpr std::int64_t kMaxVocabulary = std::int64_t{1} << 24;
 constexpr std::int64_t kMaxWidth = std::int64_t{1} << 20;
@@ -16,6 +17,11 @@ constexpr std::int64_t kMaxExperts = std::int64_t{1} << 12;
 constexpr std::int64_t kMaxHeads = std::int64_t{1} << 12;
 constexpr std::int64_t kMaxHeadDim = std::int64_t{1} << 14;
 constexpr std::int64_t kMaxPositions = std::int64_t{1} << 24;  // float32 holds every position up to here
+
+// In bytes, float32 the widest: the per-layer table, all experts of a layer, and keys and values of a whole context.
+static_assert(CheckedMul(kMaxVocabulary, kMaxLayers, kMaxWidth, sizeof(float)));
+static_assert(CheckedMul(kMaxExperts, 2 * kMaxWidth, kMaxWidth, sizeof(float)));
+static_assert(CheckedMul(kMaxPositions, 2 * kMaxHeads, kMaxHeadDim, kMaxLayers, sizeof(float)));
 
 // Both throw FormatError; `at` names the config in it.
 

@@ -31,6 +31,9 @@ def read_json(path: str) -> Any:
     """The value in a file of strict JSON: no key twice, no NaN, at most 64 levels, 2**18 values and 16 MiB. An integer
     that 64 bits do not hold is a float. Raises FormatError, ResourceError."""
 
+def check_checkpoint(path: str) -> None:
+    """Raises what loading would, and keeps nothing."""
+
 def refuse_stand_in(path: str) -> None:
     """Raises FormatError where the file is a Git LFS pointer or an HTML page, or empty."""
 

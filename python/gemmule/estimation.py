@@ -115,6 +115,8 @@ def require_room(place: Path, *, context: int | None, kv: str, activations: str,
         return
     if needed.resident <= limit:
         return
+    # A config may say any size; the engine, which maps files and reads little of them, holds it to the tensors.
+    _core.check_checkpoint(str(place))
     has = f"memory_limit is {amount(limit)}" if memory_limit is not None else f"{whose} has {amount(limit)} left"
     raise ResourceError(
         f"{place}: the model needs {amount(needed.resident)} of memory, and {has}\n{needed}",

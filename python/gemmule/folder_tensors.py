@@ -10,7 +10,7 @@ from typing import Any
 
 from . import _core, checkpoint
 from .errors import FormatError
-from .shapes import TextShape, bare_name
+from .shapes import SizeError, TextShape, bare_name
 from .tensors import (
     CACHE_SCALE,
     FLOAT_BYTES,
@@ -38,6 +38,11 @@ _SUFFIXES = {
     ".k_cache_scale": CACHE_SCALE,
     ".v_cache_scale": CACHE_SCALE,
 }
+
+# A rule of a config is somebody else's regular expression, and some of those take forever. Those that configs have
+# are names, numbers and one choice: a search for such a one goes over a name once from each place of it.
+_RULE = re.compile(r"\^?(?:[\w/-]|\\\.|\.|\\d\+(?=\\\.|\$|\Z)|\\d(?!\+)|\[[\w-]+\]|[(|)])*\$?")
+_LONGEST_RULE, _MOST_RULES, _LONGEST_NAME = 1000, 100, 256
 
 # Measured: docs/decisions/0013-hub.md.
 _TOKENIZER_FACTOR = 1.5  # bytes of memory that a byte of tokenizer.json becomes, the parser's peak included
@@ -100,19 +105,27 @@ class FolderTensors(Tensors):
             return next((bits for bits in (2, 4, 8) if (columns * bits + 31) // 32 == shape[1]), None)
         if rows * columns and size * 8 % (rows * columns) == 0:
             return size * 8 // (rows * columns)
+        if len(module) > _LONGEST_NAME:
+            return None
         return next((bits for rule, bits in self._rules if re.search(rule, module)), None)
 
 
 def _read_shape(file: Path, config: dict[str, Any]) -> TextShape:
     """What config.json asks for. Raises FormatError where it is no text model's."""
+    what, remedy = "not the config of a Gemma 4 text model", "Download the file again."
     try:
         return TextShape.read(config)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except SizeError as error:
         raise FormatError(
-            f"{file}: not the config of a Gemma 4 text model: {error!r}",
-            remedy="Download the file again.",
+            f"{file}: {what}: {error}",
+            remedy=remedy,
             file=str(file),
+            tensor=error.key,
+            expected=error.expected,
+            found=error.found,
         ) from None
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise FormatError(f"{file}: {what}: {error!r}", remedy=remedy, file=str(file)) from None
 
 
 def _module(name: str) -> tuple[str, str]:
@@ -131,10 +144,12 @@ def _bit_rules(config: dict[str, Any]) -> list[tuple[str, int]]:
     found = []
     for pattern, rule in rules.items():
         bits = rule.get("num_bits") if isinstance(rule, dict) else None
+        if len(pattern) > _LONGEST_RULE or pattern.count("(") > 1 or not _RULE.fullmatch(pattern):
+            continue
         try:
             re.compile(pattern)
         except re.error:
             continue
         if bits in (2, 4, 8):
             found.append((pattern, bits))
-    return found
+    return found[:_MOST_RULES]

@@ -74,21 +74,23 @@ class TextShape:
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> TextShape:
-        """From what config.json holds. Raises KeyError, TypeError or ValueError where that is no such config."""
+        """From what config.json holds. Raises KeyError, TypeError, AttributeError or ValueError where that is no such
+        config, SizeError where a size is none that a model has."""
         text = config.get("text_config", config)
         unified = "unified" in str(text.get("model_type", ""))
         experts = bool(text.get("enable_moe_block", False)) and not unified
+        width = "moe_intermediate_size" if text.get("moe_intermediate_size") else "expert_intermediate_size"
         return cls(
-            vocab_size=int(text.get("vocab_size", 262144)),
-            hidden_size=int(text.get("hidden_size", 2304)),
-            heads=int(text.get("num_attention_heads", 8)),
-            per_layer_width=0 if unified else int(text.get("hidden_size_per_layer_input", 256) or 0),
-            per_layer_rows=int(text.get("vocab_size_per_layer_input", 262144)),
-            window=int(text.get("sliding_window", 1024 if unified else 512)),
-            max_context=int(text.get("max_position_embeddings", 262144 if unified else 131072)),
+            vocab_size=_size(text, "vocab_size", 262144),
+            hidden_size=_size(text, "hidden_size", 2304),
+            heads=_size(text, "num_attention_heads", 8),
+            per_layer_width=0 if unified else _size(text, "hidden_size_per_layer_input", 256),
+            per_layer_rows=_size(text, "vocab_size_per_layer_input", 262144),
+            window=_size(text, "sliding_window", 1024 if unified else 512),
+            max_context=_size(text, "max_position_embeddings", 262144 if unified else 131072),
             tied=bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", True))),
-            experts=int(text["num_experts"]) if experts else 0,
-            expert_width=int(text.get("moe_intermediate_size") or text["expert_intermediate_size"]) if experts else 0,
+            experts=_size(text, "num_experts", None) if experts else 0,
+            expert_width=_size(text, width, None) if experts else 0,
             layers=_layers(text),
         )
 
@@ -183,10 +185,10 @@ class TextShape:
             return TOWERS
         if name == "lm_head":
             return LEFTOVERS if self.tied else HEAD
-        layer = re.match(r"layers\.(\d+)\.", name)
-        if layer and int(layer[1]) >= len(self.layers):
+        layer = layer_number(name)
+        if layer is not None and layer >= len(self.layers):
             return UNKNOWN
-        if layer and self.layers[int(layer[1])].owner != int(layer[1]) and re.search(r"\.[kv]_(proj|norm|cache)", name):
+        if layer is not None and self.layers[layer].owner != layer and re.search(r"\.[kv]_(proj|norm|cache)", name):
             return LEFTOVERS
         for part, kind in _BY_NAME:
             if part in name:
@@ -200,31 +202,62 @@ def bare_name(name: str) -> str:
     return name.removeprefix("model.").removeprefix("language_model.")
 
 
+def layer_number(name: str) -> int | None:
+    """The number of the layer that a tensor or module belongs to, by its name without the checkpoint's prefix."""
+    match = re.match(r"(?:layers|blk)\.([^.]*)\.", name)
+    if match is None:
+        return None
+    number = match[1]
+    # Whatever else stands there is beyond all layers. No number is made of digits without end.
+    return int(number) if re.fullmatch("0|[1-9][0-9]{0,8}", number) else 10**9
+
+
+class SizeError(ValueError):
+    """A size in a config that no model has.
+
+    Attributes:
+        key, expected, found: of the message.
+    """
+
+    def __init__(self, key: str, expected: str, found: str) -> None:
+        super().__init__(f"{key} is {found}; expected {expected}")
+        self.key, self.expected, self.found = key, expected, found
+
+
+def _size(fields: Mapping[str, Any], key: str, absent: int | None, most: int = 1 << 24) -> int:
+    """The number of `key`, in 0..most: as long as what is asked of it later may be. None means 0."""
+    value = fields.get(key, absent) or 0
+    if not isinstance(value, (int, float)) or not 0 <= value <= most:
+        raise SizeError(key, f"0 to {most}", f"{value!r:.80}")
+    return int(value)
+
+
 def _layers(text: Mapping[str, Any]) -> tuple[Layer, ...]:
-    count = int(text.get("num_hidden_layers", 30))
+    count = _size(text, "num_hidden_layers", 30, most=1000)
     types = list(text.get("layer_types") or [])
     full = [each == "full_attention" for each in types] or [i % 6 == 5 for i in range(count)]
     if len(full) != count:
         raise ValueError(f"layer_types has {len(full)} entries for {count} layers")
     full[-1] = True  # the config class forces it
-    first_shared = count - int(text.get("num_kv_shared_layers", 0))
+    first_shared = count - _size(text, "num_kv_shared_layers", 0, most=count)
     k_eq_v, double = bool(text.get("attention_k_eq_v", False)), bool(text.get("use_double_wide_mlp", False))
     special = text.get("per_layer_config")
     layers = []
     for i in range(count):
-        head_dim, kv_heads = int(text.get("head_dim", 256)), int(text.get("num_key_value_heads", 4))
+        head_dim, kv_heads = _size(text, "head_dim", 256), _size(text, "num_key_value_heads", 4)
         if "per_layer_config" in text:
             own = (special or {}).get(str(i), {})
-            head_dim, kv_heads = int(own.get("head_dim", head_dim)), int(own.get("num_key_value_heads", kv_heads))
+            head_dim = _size(own, "head_dim", head_dim)
+            kv_heads = _size(own, "num_key_value_heads", kv_heads)
         elif full[i]:
-            head_dim = int(text.get("global_head_dim", 512))
-            kv_heads = int((k_eq_v and text.get("num_global_key_value_heads")) or kv_heads)
+            head_dim = _size(text, "global_head_dim", 512)
+            kv_heads = (_size(text, "num_global_key_value_heads", 0) if k_eq_v else 0) or kv_heads
         layers.append(
             Layer(
                 full=full[i],
                 head_dim=head_dim,
                 kv_heads=kv_heads,
-                mlp_width=int(text.get("intermediate_size", 9216)) * (2 if double and i >= first_shared else 1),
+                mlp_width=_size(text, "intermediate_size", 9216) * (2 if double and i >= first_shared else 1),
                 has_v_proj=not (k_eq_v and full[i]),
                 owner=i if i < first_shared else max(j for j in range(first_shared) if full[j] == full[i]),
             )

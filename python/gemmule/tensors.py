@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FormatError, ResourceError
-from .shapes import TextShape, bare_name
+from .shapes import TextShape, bare_name, layer_number
 
 # Roles of a tensor in its module.
 WEIGHT, WEIGHT_SCALE, INPUT_SCALE, OUTPUT_SCALE, CACHE_SCALE = "weight", "scale", "input", "output", "cache"
@@ -82,8 +82,7 @@ class Tensor:
     @property
     def layer(self) -> int | None:
         """The number of the layer that it belongs to."""
-        match = re.match(r"(?:layers|blk)\.(\d+)\.", bare_name(self.module))
-        return int(match[1]) if match else None
+        return layer_number(bare_name(self.module))
 
     def read_rows(self, first: int, count: int) -> NDArray[Any]:
         """Rows [first, first + count) as they are stored, (count, values of a row); BF16 widened to float32."""
