@@ -10,8 +10,8 @@
 namespace gemmule {
 namespace {
 
-// Gemma has 262,144 entries. A file that says more than 16 times that lies, or would take gigabytes.
-constexpr std::int64_t kMaxTokens = std::int64_t{1} << 22;
+// Gemma has 262,144 entries. An id takes memory for all before it, which a file of a few bytes may ask for.
+constexpr std::int64_t kMaxTokens = std::int64_t{1} << 20;
 
 // As tokenizers and llama.cpp spell byte tokens when they look for one.
 std::string ByteName(unsigned byte) {

@@ -26,7 +26,8 @@ KNOWN_SHA256 = {
 MEMORY_BYTES = 256 << 20
 SECONDS = 2.0
 FUEL = 50_000_000
-LONGEST = 16 << 20  # characters of the rendered text
+LONGEST = 2 << 20  # characters of the rendered text: more than a context of 262,144 tokens holds
+LONGEST_SOURCE = 1 << 20  # bytes of a template; Google's has 12 thousand
 
 # Waiting for the helper, start-up included: its own clock of SECONDS runs only while it renders.
 _PATIENCE_S = 30.0
@@ -40,18 +41,27 @@ class ChatTemplate:
     file: Path
     trusted: bool = False
 
+    def __post_init__(self) -> None:
+        _refuse_long(self.file, len(self.source))
+
     @classmethod
     def find(cls, folder: Path, *, trusted: bool = False) -> ChatTemplate | None:
         """chat_template.jinja, else "chat_template" of tokenizer_config.json, else of chat_template.json; else None."""
         file = folder / "chat_template.jinja"
         if file.is_file():
+            _core.refuse_stand_in(str(file))
+            _refuse_long(file, file.stat().st_size)
             try:
                 text = file.read_text(encoding="utf-8")
             except UnicodeDecodeError as error:
                 raise FormatError(
-                    f"{file}: not UTF-8 at byte {error.start}", file=str(file), offset=error.start, expected="UTF-8"
+                    f"{file}: not UTF-8 at byte {error.start}",
+                    remedy="Download the file again.",
+                    file=str(file),
+                    offset=error.start,
+                    expected="UTF-8",
+                    found=f"the byte {error.object[error.start]:#04x}",
                 ) from None
-            _core.refuse_stand_in(str(file))
             return cls(text, file, trusted)
         for file in (folder / "tokenizer_config.json", folder / "chat_template.json"):
             source = _default(read_json(file).get("chat_template"), file)
@@ -116,7 +126,20 @@ class ChatTemplate:
             remedy="Put the template that the model's maker publishes into chat_template.jinja, or, "
             "if you trust this one and it only needs more, load with trust_template=True.",
             file=str(self.file),
+            expected="a template that can be rendered",
             found=reason,
+        )
+
+
+def _refuse_long(file: Path, length: int) -> None:
+    if length > LONGEST_SOURCE:
+        raise FormatError(
+            f"{file}: the chat template is too long: expected at most {LONGEST_SOURCE} bytes; found {length}",
+            remedy="Put the template that the model's maker publishes into chat_template.jinja.",
+            file=str(file),
+            tensor="chat_template",
+            expected=f"at most {LONGEST_SOURCE} bytes",
+            found=f"{length}",
         )
 
 
@@ -129,7 +152,11 @@ def _default(value: object, file: Path) -> str | None:
         return value
     found = type(value).__name__
     raise FormatError(
-        f"{file}: chat_template: expected a string; found {found}", file=str(file), expected="a string", found=found
+        f"{file}: chat_template: expected a string; found {found}",
+        file=str(file),
+        tensor="chat_template",
+        expected="a string",
+        found=found,
     )
 
 

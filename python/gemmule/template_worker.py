@@ -10,6 +10,8 @@ import json
 import sys
 from typing import Any
 
+_LONGEST_ERROR = 1000  # characters: a template may say anything
+
 
 class RefusalError(Exception):
     """What a template says through raise_exception(): the messages do not suit it."""
@@ -63,12 +65,12 @@ def main() -> None:
         else:
             answer = {"text": text}
     except RefusalError as error:
-        answer = {"error": str(error), "kind": "refusal"}
+        answer = {"error": str(error)[:_LONGEST_ERROR], "kind": "refusal"}
     except MemoryError:
         answer = {"error": "out of memory", "kind": "limit"}
     except Exception as error:  # whatever it is, it is the template's fault: the caller says so
-        answer = {"error": str(error).partition("\n")[0], "kind": "failure"}
-    json.dump(answer, sys.stdout)
+        answer = {"error": str(error).partition("\n")[0][:_LONGEST_ERROR], "kind": "failure"}
+    sys.stdout.buffer.write(json.dumps(answer, ensure_ascii=False).encode(errors="replace"))
 
 
 if __name__ == "__main__":
