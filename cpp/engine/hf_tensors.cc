@@ -1,6 +1,7 @@
 #include "engine/hf_tensors.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <span>
 #include <utility>
@@ -173,6 +174,14 @@ MatrixView HfTensors::Whole(const Stored& stored, std::size_t rows, std::size_t 
   return view;
 }
 
+// Scales of rows, which are few. What they multiply may be rounded to a static scale next, and an ordinary number then.
+void HfTensors::WantFiniteScales(const TensorView& tensor, const ScaleView& scales) const {
+  for (std::size_t i = 0; i < scales.count; ++i) {
+    const float scale = scales.At(i);
+    if (!std::isfinite(scale)) WantFinite(tensor, i, scale);
+  }
+}
+
 MatrixView HfTensors::View(const Stored& stored, std::size_t rows, std::size_t cols) const {
   const std::size_t columns = stored.scales ? stored.scales->shape[1] : 1;
   if (columns != 1 && stored.encoding != Encoding::kG4) {
@@ -184,7 +193,9 @@ MatrixView HfTensors::View(const Stored& stored, std::size_t rows, std::size_t c
     throw UnsupportedError("scales of groups like this are not run",
                            "Use a checkpoint with 4 bits in groups of 32, as Google's are.", std::move(at));
   }
-  return Whole(stored, rows, cols);
+  const MatrixView view = Whole(stored, rows, cols);
+  if (stored.scales && columns == 1) WantFiniteScales(*stored.scales, view.scales);
+  return view;
 }
 
 // 0: not calibrated, nothing is rounded. compressed-tensors leaves such scales out.

@@ -53,6 +53,7 @@ class HfTensors : public TensorTable {
   MatrixView Whole(const Stored& stored, std::size_t rows, std::size_t cols) const;
   // The same, with the scales that products can take.
   MatrixView View(const Stored& stored, std::size_t rows, std::size_t cols) const;
+  void WantFiniteScales(const TensorView& tensor, const ScaleView& scales) const;
   float ActivationScale(const std::string& name);
 
   Packing packing_;

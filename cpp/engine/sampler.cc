@@ -78,11 +78,15 @@ std::int32_t Sampler::Sample(std::span<const float> logits, std::span<const std:
 
   if (options_.repetition_penalty != 1.0) {
     penalized_.assign(logits.begin(), logits.end());
-    const auto penalty = static_cast<float>(options_.repetition_penalty);
+    // A finite logit stays finite, whatever the penalty: an infinite one would be all there is to draw, and 0 / 0 none.
+    using Limits = std::numeric_limits<float>;
+    const auto penalty =
+        static_cast<float>(std::clamp<double>(options_.repetition_penalty, Limits::min(), Limits::max()));
     for (const std::int32_t id : history) {
       const auto i = static_cast<std::size_t>(id);
-      if (id < 0 || i >= logits.size()) continue;
-      penalized_[i] = logits[i] > 0 ? logits[i] / penalty : logits[i] * penalty;  // once, however often it occurs
+      if (id < 0 || i >= logits.size() || !std::isfinite(logits[i])) continue;
+      const float penalized = logits[i] > 0 ? logits[i] / penalty : logits[i] * penalty;
+      penalized_[i] = std::clamp(penalized, Limits::lowest(), Limits::max());  // once, however often it occurs
     }
     logits = penalized_;
     largest = Largest(logits);

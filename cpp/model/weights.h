@@ -33,7 +33,8 @@ struct Embedding {
   float multiplier = 1.0f;  // sqrt(D), for the per-layer table sqrt(P); a row is element * scale * multiplier
   MatrixView whole = {};    // all of it, mapped, without the multiplier: for those who read it from end to end
 
-  // out (cols,) = the scaled row. Throws ResourceError when the file cannot be read.
+  // out (cols,) = the scaled row. Throws ResourceError when the file cannot be read, FormatError when the row holds NaN
+  // or infinity: rounding to static scales would make ordinary numbers of them.
   void Read(std::size_t row, std::span<float> out) const;
 };
 
