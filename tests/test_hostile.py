@@ -6,6 +6,7 @@ The cases are in hostile/, a file for each family; they are made anew for each r
 
 import json
 import os
+import re
 import resource
 import time
 from contextlib import suppress
@@ -33,6 +34,7 @@ from hostile.case import LOOKS, Case
 from hostile_gguf import Gguf, tensor
 from memory_peak import peak_growth
 
+TESTS = Path(__file__).parent
 SECONDS, BYTES = 0.1, 64e6
 
 FAMILIES = (safetensors_cases, index_cases, gguf_cases, gguf_model_cases, config_cases, tokenizer_cases)
@@ -52,6 +54,24 @@ def refusal(call, path: Path) -> GemmuleError:
 def test_there_are_many():
     assert len(CASES) >= 250
     assert len({case.id for case in CASES}) == len(CASES)
+
+
+def test_the_table_of_known_attacks_names_what_there_is():
+    """Of SECURITY.md: cases by their names, with an ellipsis for a part of one, and functions of tests."""
+    names = {case.values[0].name for case in CASES}
+    functions = {
+        name for file in TESTS.glob("test_*.py") for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)
+    }
+    rows = [line for line in (TESTS.parent / "SECURITY.md").read_text().splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 15
+    for row in rows:
+        covered = row.strip("|").split(" | ")[-1]
+        assert functions.issuperset(re.findall(r"`(\w+)`", covered))
+        quoted = re.findall(r'"([^"]+)"', covered)
+        assert quoted or "`" in covered, row
+        for name in quoted:
+            pattern = ".*".join(re.escape(part) for part in name.split("\N{HORIZONTAL ELLIPSIS}"))
+            assert any(re.fullmatch(pattern, each) for each in names), name
 
 
 @pytest.mark.parametrize("case", CASES)

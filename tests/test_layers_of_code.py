@@ -61,12 +61,14 @@ def test_own_headers_are_named_from_the_root_of_cpp():
         (r"#\s*include\s*[<\"]pybind11/", {"bindings"}),
         (r"#\s*include\s*[<\"]hwy/", {"kernels", "base"}),
         (r"\bstd::(cout|cerr|abort|exit|terminate)\b|\bprintf\s*\(", set()),
+        (r"\bassert\s*\(|<cassert>|\bHWY_(ASSERT|ABORT)\b", set()),
     ],
     ids=[
         "threads live in one file",
         "Python is known to the bindings",
         "SIMD to the kernels",
         "nothing prints or aborts",
+        "no input meets an assertion",
     ],
 )
 def test_has_its_place(pattern, allowed):
