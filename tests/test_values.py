@@ -145,6 +145,18 @@ def test_a_weight_that_is_not_finite_reaches_the_logits(plain, tmp_path, value):
         model.generate(IDS, max_tokens=4)
 
 
+@pytest.mark.parametrize("kv", ["float32", "static"])
+@pytest.mark.parametrize("activations", ["auto", "float32"])
+def test_nan_is_not_rounded_to_a_number(mobile, tmp_path, activations, kv):
+    """Behind the one matrix of floats of a mobile checkpoint, all that follows is rounded to static scales."""
+    name = PREFIX + "per_layer_model_projection.weight"
+    folder = spoiled(mobile, tmp_path / "a", name, change=put(slice(0, 32), np.nan))
+    model = gemmule.load(folder, activations=activations, kv=kv)
+    assert np.isnan(model.logits(IDS)).all()
+    with pytest.raises(gemmule.GemmuleError, match="damaged"):
+        model.generate(IDS, max_tokens=4)
+
+
 @pytest.mark.parametrize("value", ODD)
 def test_a_router_that_is_not_finite(tmp_path, value):
     """The experts are chosen by comparing its numbers."""

@@ -51,7 +51,8 @@ void RoundToGrid(float scale, float* x, std::size_t n) {
   const VF32 kMax = hn::Set(d, 127.0f);
   MapOver(n, x, [=](std::size_t i, std::size_t count) GEMMULE_LAMBDA {
     const VF32 code = hn::Round(hn::Div(LoadCount(x + i, count), vscale));
-    return hn::Mul(hn::Min(hn::Max(code, kMin), kMax), vscale);
+    const VF32 clamped = hn::Min(hn::Max(code, kMin), kMax);
+    return hn::Mul(hn::IfThenElse(hn::IsNaN(code), code, clamped), vscale);
   });
 }
 

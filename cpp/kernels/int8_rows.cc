@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/int8_rows.cc"
@@ -63,17 +64,22 @@ HWY_INLINE void StoreCodes(const Int8Rows& to, std::size_t b, std::size_t plane,
 
 void QuantizeStatic(const Int8Rows& to, std::size_t t, const float* x, std::size_t k, float scale) {
   const F32 d;
+  const DI32 di;
   const VF32 vscale = hn::Set(d, scale);
   const VF32 min = hn::Set(d, -128.0f);
   const VF32 max = hn::Set(d, 127.0f);
   std::int8_t* row = to.Row(t);
-  VDI32 sum = hn::Zero(DI32());
+  VDI32 sum = hn::Zero(di);
+  VDI32 nan = hn::Zero(di);  // in a lane that has met one
   ForPlanes(to, x, k, [&](std::size_t b, std::size_t plane, VF32 v) GEMMULE_LAMBDA {
     const VDI32 codes = RoundedCodes(v, vscale, min, max);
+    nan = hn::Or(nan, hn::BitCast(di, hn::VecFromMask(d, hn::IsNaN(v))));
     sum = hn::Add(sum, codes);
     StoreCodes(to, b, plane, codes, row);
   });
-  to.sums[t] = hn::ReduceSum(DI32(), sum);
+  to.sums[t] = hn::ReduceSum(di, sum);
+  // No code stands for NaN: the scale spreads it.
+  to.scales[t] = hn::AllFalse(di, hn::Ne(nan, hn::Zero(di))) ? scale : std::numeric_limits<float>::quiet_NaN();
 }
 
 float LargestMagnitude(const float* x, std::size_t k) { return MaxAbs(x, k); }
@@ -125,7 +131,6 @@ Int8Rows Int8Rows::Layout(Encoding encoding, std::size_t k, std::size_t tokens, 
 }
 
 void QuantizeStatic(const Int8Rows& to, std::size_t t, std::span<const float> x, float scale) noexcept {
-  to.scales[t] = scale;
   HWY_DYNAMIC_DISPATCH(QuantizeStatic)(to, t, x.data(), x.size(), scale);
 }
 

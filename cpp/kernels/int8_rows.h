@@ -50,7 +50,8 @@ struct Int8Rows {
   }
 };
 
-// Token t as code = clamp(round_half_even(x / scale), -128, 127), with its sum and scale. x (K,), scale > 0.
+// Token t as code = clamp(round_half_even(x / scale), -128, 127), with its sum and scale. x (K,), scale > 0. Infinities
+// are at the ends; NaN shows in the scale.
 void QuantizeStatic(const Int8Rows& to, std::size_t t, std::span<const float> x, float scale) noexcept;
 
 // Token t as two digits with the scale max|x| / 32639, so that every value keeps 16 bits: |x - scale * (256 high +

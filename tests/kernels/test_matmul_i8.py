@@ -56,6 +56,23 @@ def test_odd_widths_of_bytes(target, encoding, K):
 
 
 @pytest.mark.parametrize("encoding", CODES)
+def test_infinity_saturates_and_nan_stays_in_its_row(target, encoding):
+    for K in WIDTHS:
+        packed, codes, row_scale, x = case(encoding, K)
+        x[1, K // 2], x[3, 0], x[3, K - 1] = np.inf, -np.inf, 3e38
+        with np.errstate(over="ignore"):
+            want = integer_product(codes, row_scale, x, SCALE)
+        x[2, K - 1], x[5, 0] = np.nan, -np.nan
+        for tokens in SOME_TOKENS:
+            got = testing.matmul_i8(packed, encoding, row_scale, x[:tokens], SCALE)
+            for t in range(tokens):
+                if t in (2, 5):
+                    assert np.isnan(got[t]).all(), (K, tokens, t)
+                else:
+                    assert_within(got[t], want[t], 4 * U * np.abs(want[t]))
+
+
+@pytest.mark.parametrize("encoding", CODES)
 @pytest.mark.parametrize("activation", [-128, 127])
 @pytest.mark.parametrize("extreme", ["lowest", "highest"])
 def test_largest_sums(target, encoding, activation, extreme):

@@ -27,6 +27,14 @@ def test_ends_of_the_grid(target):
     assert np.array_equal(testing.round_to_grid(x, 1.0), want)
 
 
+def test_infinity_is_at_an_end_and_nan_stays(target):
+    for n in LENGTHS:
+        x = np.random.default_rng(n).choice(np.array([np.inf, -np.inf, np.nan, 3e38, 1.0], np.float32), n)
+        with np.errstate(over="ignore"):
+            want = operations.round_to_grid(x, np.float32(0.25))
+        assert np.array_equal(testing.round_to_grid(x, 0.25), want, equal_nan=True), n
+
+
 def test_scale_zero_changes_nothing(target):
     x = np.random.default_rng(0).standard_normal(37).astype(np.float32)
     assert np.array_equal(testing.round_to_grid(x, 0.0), x)
