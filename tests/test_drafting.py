@@ -3,6 +3,7 @@
 import random
 import shutil
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -255,6 +256,34 @@ def test_each_token_has_the_models_distribution(monkeypatch):
         assert set(counts) <= set(wanted)
         for token, p in wanted.items():
             assert abs(counts[token] - n * p) <= 4 * (n * p * (1 - p)) ** 0.5
+
+
+# Usage
+
+
+def test_speed_up_compares_whole_tokens(monkeypatch):
+    """With the time that plain decoding takes for a token: in the model and in the sampler, not behind them."""
+    now = [0.0]
+
+    def spend(seconds, result=None):
+        now[0] += seconds
+        return result
+
+    monkeypatch.setattr("gemmule.drafting.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    run = SimpleNamespace(ids=[5], unread=np.array([5], np.int32), room=100, finish_reason=None, decode_seconds=0.0)
+    run.decoder = SimpleNamespace(logits=lambda ids: spend(9.0 + len(ids), [None] * len(ids)), rewind=lambda _: None)
+    run.sampler = SimpleNamespace(sample=lambda *_: spend(5.0, 7))
+    run.allowed = lambda row: row
+    run.append = lambda token, _: spend(100.0, SimpleNamespace(token=token))
+    drafted = drafting(lambda _, count: spend(0.5 * count, [7] * count), 0, 3)
+    drafted.length.plain_seconds = 10.0
+    for tokens in (4, 1):
+        assert len(drafted.advance(run)) == tokens
+    seconds = (1.5 + 13.0 + 4 * 5.0) + (10.0 + 5.0)
+    assert run.decode_seconds == seconds
+    usage = drafted.counted(gemmule.generate.Usage(1, 1 + 5, 0, 1.0, run.decode_seconds))
+    assert usage.speed_up == pytest.approx((10.0 + 5.0) * 5 / seconds)
+    assert (usage.drafted_tokens, usage.accepted_tokens) == (3, 3)
 
 
 # Drafts from the text

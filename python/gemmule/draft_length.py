@@ -59,7 +59,7 @@ class DraftLength:
             return 0
         if self._more.value is None:
             return _FIRST
-        best = max(range(_core.MOST_DRAFTS + 1), key=self._tokens_per_second)
+        best = self._best()
         if best == 0:
             self._left = self._rest - 1
             self._rest = min(2 * self._rest, _LONGEST_REST)
@@ -79,8 +79,15 @@ class DraftLength:
         self._right = _KEEP_DRAFTS * self._right + right
         self._seen = _KEEP_DRAFTS * self._seen + min(right + 1, drafted)
 
-    def _tokens_per_second(self, drafts: int) -> float:
+    def _best(self) -> int:
+        """The number of drafts with the most tokens a second. The n-th is right, with those before it, with p ** n: as
+        n grows, each draft brings less for the same time, so that the first that brings less than all before it do on
+        average is one too many."""
         p = self._right / self._seen
-        tokens = sum(p**n for n in range(drafts + 1))
         each = (self._more.value or 0.0) + (self._draft.value or 0.0)
-        return tokens / max((self._plain.value or 0.0) + drafts * each, 1e-9)
+        tokens, brings, seconds = 1.0, p, self._plain.value or 0.0
+        for drafts in range(_core.MOST_DRAFTS):
+            if brings * seconds <= tokens * each:
+                return drafts
+            tokens, brings, seconds = tokens + brings, p * brings, seconds + each
+        return _core.MOST_DRAFTS

@@ -43,15 +43,16 @@ def prompt_lookup(run: Generation, count: int) -> list[int]:
     Three tokens that agree count before two; of several places the last one.
     """
     ids = run.ids
-    for length in (3, 2):
+    following = ids[:0]
+    ends = np.flatnonzero(ids[:-1] == ids[-1])  # places of the last token; then of the last two, of the last three
+    for length in (2, 3):
         if len(ids) <= length:
-            continue
-        before = np.lib.stride_tricks.sliding_window_view(ids[:-1], length)
-        places = np.flatnonzero((before == ids[-length:]).all(axis=1))
-        if places.size:
-            first = int(places[-1]) + length
-            return [int(id) for id in ids[first : first + count]]
-    return []
+            break
+        ends = ends[ends >= length - 1]
+        ends = ends[ids[ends - (length - 1)] == ids[-length]]
+        if ends.size:
+            following = ids[ends[-1] + 1 :][:count]
+    return [int(id) for id in following]
 
 
 class Drafting:
@@ -67,6 +68,7 @@ class Drafting:
         self._propose = propose
         self.length = DraftLength()
         self.drafted_tokens = self.accepted_tokens = 0
+        self._choosing_seconds = 0.0  # in the sampler, of all tokens
 
     def advance(self, run: Generation) -> list[Piece]:
         """One pass of the model: a token at least. The decoder has then read all of `run.ids` but the last."""
@@ -84,23 +86,28 @@ class Drafting:
         self.drafted_tokens += len(drafts)
         self.accepted_tokens += right
         self.length.observe(len(drafts), right, drafted - begin, read - drafted)
-        run.decode_seconds += time.perf_counter() - begin
+        run.decode_seconds += read - begin
         return new
 
     def counted(self, usage: Usage) -> Usage:
         """The same, with what was drafted."""
-        plain = self.length.plain_seconds
-        speed_up = None if plain is None else plain * usage.tokens_per_second
+        plain, speed_up = self.length.plain_seconds, None
+        if plain is not None:
+            plain += self._choosing_seconds / (usage.completion_tokens - 1)
+            speed_up = plain * usage.tokens_per_second
         return replace(
             usage, drafted_tokens=self.drafted_tokens, accepted_tokens=self.accepted_tokens, speed_up=speed_up
         )
 
-    @staticmethod
-    def _accepted(run: Generation, logits: NDArray[np.float32], drafts: list[int]) -> list[Piece]:
+    def _accepted(self, run: Generation, logits: NDArray[np.float32], drafts: list[int]) -> list[Piece]:
         """Tokens from logits (n + 1, V) as long as they are the n drafts, and the first that is not."""
         new = []
         for row, draft in zip(logits, [*drafts, None], strict=True):
+            begin = time.perf_counter()
             token = run.sampler.sample(run.allowed(row), run.ids)
+            seconds = time.perf_counter() - begin
+            self._choosing_seconds += seconds
+            run.decode_seconds += seconds
             new.append(run.append(token, row))
             if token != draft or run.finish_reason is not None:
                 break
