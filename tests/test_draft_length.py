@@ -8,8 +8,13 @@ from gemmule._core import MOST_DRAFTS
 from gemmule.draft_length import DraftLength
 
 
-def run(passes, *, right, plain=1.0, more=0.1, draft=0.05, seed=0, length=None):
-    """Plays passes. right(n): probability that a draft of pass n is right. Returns the lengths, and tokens a second."""
+def run(passes, *, right, plain=1.0, more=0.1, draft=0.05, seed=0, length=None, disturbed=lambda n: False):
+    """Plays passes. Returns the lengths, and tokens a second.
+
+    Args:
+        right: of n: probability that a draft of pass n is right.
+        disturbed: of n: whether pass n seems to take 30 times as long.
+    """
     source = random.Random(seed)
     length = length or DraftLength()
     lengths, tokens, seconds = [], 0, 0.0
@@ -18,7 +23,7 @@ def run(passes, *, right, plain=1.0, more=0.1, draft=0.05, seed=0, length=None):
         accepted = 0
         while accepted < count and source.random() < right(n):
             accepted += 1
-        length.observe(count, accepted, count * draft, plain + count * more)
+        length.observe(count, accepted, count * draft, (plain + count * more) * (30 if disturbed(n) else 1))
         lengths.append(count)
         tokens += accepted + 1
         seconds += plain + count * (more + draft)
@@ -62,6 +67,22 @@ def test_comes_back_when_the_text_can_be_guessed():
     lengths, _ = run(1200, right=lambda n: 0.0 if n < 200 else 0.95)
     assert sum(count > 0 for count in lengths[100:200]) < 20
     assert sum(count > 2 for count in lengths[900:]) > 250
+
+
+def test_single_measurements_that_are_far_off_change_little():
+    """The first pass with drafts, or one in fifty."""
+    _, quiet = run(1000, right=lambda n: 0.8)
+    for disturbed in (lambda n: n == 2, lambda n: n % 50 == 2, lambda n: n % 50 == 1):
+        lengths, speed = run(1000, right=lambda n: 0.8, disturbed=disturbed)
+        assert speed > 0.95 * quiet
+        assert sum(count > 0 for count in lengths) > 800
+
+
+def test_tries_drafts_that_pay_only_if_most_are_right():
+    """A rest ends with drafts, not with what would be guessed of them."""
+    lengths, speed = run(2000, right=lambda n: 0.0 if n < 100 else 0.95, more=0.6)
+    assert sum(count > 0 for count in lengths[1000:]) > 800
+    assert speed > 1.1
 
 
 def test_compares_with_plain_passes_of_now():

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from . import _core
 
 # Passes that read one token only, before the first draft: what drafting is compared with.
 _PLAIN_PASSES = 2
-# Of the first drafts, before a pass of several tokens was measured.
+# Drafts of the first pass that has any, and of the first one behind a rest.
 _FIRST = 2
 # Passes without a draft once drafting does not pay; twice as many every time that it still does not.
 _SHORTEST_REST, _LONGEST_REST = 16, 512
 # Passes after which one is plain, so that the comparison stays what it is now.
 _PLAIN_EVERY = 64
-# What a pass counts against the next newer one: of its times, which change with what else the machine does, and of its
-# drafts, of which few passes say little.
-_KEEP_TIMES, _KEEP_DRAFTS = 0.9, 0.96
+# Measurements of which the middle one counts.
+_LAST = 9
+# What a pass's drafts count against those of the next newer one.
+_KEEP_DRAFTS = 0.96
 # Drafts that were right, and drafts that were looked at, before any was.
 _PRIOR = (1.0, 2.0)
 
 
-class _Mean:
-    """A mean that forgets. None before the first value."""
+class _Typical:
+    """The median of the last values: a single one may be many times as long, by what else the machine does."""
 
     def __init__(self) -> None:
-        self.value: float | None = None
+        self._last: deque[float] = deque(maxlen=_LAST)
 
     def add(self, x: float) -> None:
-        self.value = x if self.value is None else _KEEP_TIMES * self.value + (1 - _KEEP_TIMES) * x
+        self._last.append(x)
+
+    @property
+    def value(self) -> float | None:
+        """None before the first value."""
+        return sorted(self._last)[len(self._last) // 2] if self._last else None
 
 
 class DraftLength:
@@ -41,8 +49,8 @@ class DraftLength:
     """
 
     def __init__(self) -> None:
-        self._plain, self._more, self._draft = _Mean(), _Mean(), _Mean()
-        self._right, self._seen = _PRIOR
+        self._plain = _Typical()
+        self._forget()
         self._passes = self._since_plain = 0
         self._left, self._rest = 0, _SHORTEST_REST  # plain passes still to come; how many the next rest has
 
@@ -63,7 +71,7 @@ class DraftLength:
         if best == 0:
             self._left = self._rest - 1
             self._rest = min(2 * self._rest, _LONGEST_REST)
-            self._right, self._seen = _PRIOR  # the text may be another by then
+            self._forget()
         return best
 
     def observe(self, drafted: int, right: int, draft_seconds: float, pass_seconds: float) -> None:
@@ -78,6 +86,11 @@ class DraftLength:
         self._draft.add(draft_seconds / drafted)
         self._right = _KEEP_DRAFTS * self._right + right
         self._seen = _KEEP_DRAFTS * self._seen + min(right + 1, drafted)
+
+    def _forget(self) -> None:
+        """What is known of drafts: by the end of a rest the text may be another, and the machine less busy."""
+        self._more, self._draft = _Typical(), _Typical()
+        self._right, self._seen = _PRIOR
 
     def _best(self) -> int:
         """The number of drafts with the most tokens a second. The n-th is right, with those before it, with p ** n: as
