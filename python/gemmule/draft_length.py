@@ -45,18 +45,19 @@ class DraftLength:
     are measured as it goes.
 
     Attributes:
-        plain_seconds: of a pass that reads one token; None before there was one.
+        plain_seconds: of a pass that reads one token, the mean of all; None before there was one.
     """
 
     def __init__(self) -> None:
         self._plain = _Typical()
+        self._all_plain, self._plain_passes = 0.0, 0  # seconds, and how many they are of
         self._forget()
         self._passes = self._since_plain = 0
         self._left, self._rest = 0, _SHORTEST_REST  # plain passes still to come; how many the next rest has
 
     @property
     def plain_seconds(self) -> float | None:
-        return self._plain.value
+        return self._all_plain / self._plain_passes if self._plain_passes else None
 
     def next(self) -> int:
         """Drafts of the next pass, at most."""
@@ -79,6 +80,8 @@ class DraftLength:
         self._passes += 1
         if drafted == 0:
             self._plain.add(pass_seconds)
+            self._all_plain += pass_seconds
+            self._plain_passes += 1
             self._since_plain = 0
             return
         self._since_plain += 1
