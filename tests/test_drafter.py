@@ -263,7 +263,7 @@ def test_published_names(tmp_path):
     assert published("google/gemma-4-E2B-it") == "google/gemma-4-E2B-it-assistant"
     assert published("google/gemma-4-26B-A4B-it-qat-q4_0-gguf:x.gguf") == "google/gemma-4-26B-A4B-it-assistant"
     assert published("someone/gemma-4-E4B-it-qat-mobile-transformers") == "google/gemma-4-E4B-it-assistant"
-    for name in ("google/gemma-4-E2B", "google/gemma-4-E2B-italian", "google/gemma-3-4b-it", "fairy", "org/model"):
+    for name in ("google/gemma-4-E2B", "google/gemma-4-E2B-italian", "google/gemma-3-4b-it", "./fairy", "org/model"):
         assert published(name) is None
     model = tmp_path / "gemma-4-E2B-it-qat-mobile-transformers"
     shutil.copytree(FIXTURES / "e2b", model)

@@ -147,6 +147,48 @@ def test_drafts_behind_a_step_of_several():
     assert len({tuple(each) for each in drafts}) > 1
 
 
+# The drafter that comes with fairy
+
+FAIRY_PROMPTS = ["Once upon a time", "The old witch looked at the boy and said,", "When winter came"]
+
+
+def test_fairys_drafter_is_in_the_package():
+    folder = gemmule.drafters.find("auto", "fairy")
+    assert folder.parent == gemmule.checkpoint.find("fairy").parent
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 2_000_000
+    info = gemmule.load("fairy", mtp="auto").info["drafter"]
+    assert (info["model_type"], info["unknown_tensors"]) == ("gemma4_assistant", [])
+    assert gemmule.load("fairy").info["drafter"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "least"), [({"temperature": 0}, 0.65), ({"seed": 3}, 0.2)], ids=["greedy", "sampled"]
+)
+def test_fairys_drafter(monkeypatch, options, least):
+    """The text is the plain one, and of three drafts in a row so many are right."""
+    plain, model = gemmule.load("fairy"), gemmule.load("fairy", mtp="auto")
+    options |= {"max_tokens": 200, "ignore_eos": True, "logprobs": True}
+    wanted = [plain.generate(prompt, **options) for prompt in FAIRY_PROMPTS]
+    for prompt, want in zip(FAIRY_PROMPTS, wanted, strict=True):
+        result = model.generate(prompt, **options)
+        assert (result.text, result.tokens, result.logprobs) == (want.text, want.tokens, want.logprobs)
+        assert result.usage.drafted_tokens > 0
+    new_drafting = model._new_drafting
+
+    def fixed(sampling):
+        result = new_drafting(sampling)
+        result.length = Lengths(3)
+        return result
+
+    monkeypatch.setattr(model, "_new_drafting", fixed)
+    usages = []
+    for prompt, want in zip(FAIRY_PROMPTS, wanted, strict=True):
+        result = model.generate(prompt, **options)
+        assert (result.tokens, result.logprobs) == (want.tokens, want.logprobs)
+        usages.append(result.usage)
+    assert sum(usage.accepted_tokens for usage in usages) > least * sum(usage.drafted_tokens for usage in usages)
+
+
 def test_other_targets(tmp_path):
     """A random drafter is wrong nearly always: every pass takes its drafts back."""
     target = make_checkpoint(tmp_path / "target", seed=3)

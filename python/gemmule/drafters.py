@@ -13,6 +13,7 @@ AUTO = "auto"
 # Names of Google's instruction-tuned models, whatever form of them: the drafter of a size serves all of its forms.
 _PUBLISHED = re.compile(r"(?P<model>gemma-4-(?:E2B|E4B|12B|26B-A4B|31B)-it)(?:-.*)?", re.IGNORECASE)
 _SUFFIX = "-assistant"
+_DEMO_DRAFTER = f"{checkpoint.DEMO}-drafter"
 
 
 def find(
@@ -42,11 +43,12 @@ def find(
 def published(path: str | os.PathLike[str]) -> str | Path | None:
     """The published drafter of the model at `path`, which is known by its name.
 
-    Any gemma-4-E2B-it-... on the hub has google/gemma-4-E2B-it-assistant. A folder of such a name, or a file in one,
-    has the folder gemma-4-E2B-it-assistant beside it. None for other names, and where that folder is not there.
+    "fairy", the bundled demo, has one beside it. Any gemma-4-E2B-it-... on the hub has
+    google/gemma-4-E2B-it-assistant. A folder of such a name, or a file in one, has the folder gemma-4-E2B-it-assistant
+    beside it. None for other names, and where that folder is not there.
     """
     if path == checkpoint.DEMO:
-        return None
+        return checkpoint.find(path).with_name(_DEMO_DRAFTER)
     place = Path(os.fspath(path)).expanduser()
     if place.exists():
         named = place.resolve() if place.is_dir() else place.resolve().parent
