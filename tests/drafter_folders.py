@@ -20,6 +20,8 @@ def make_drafter(
     ordered: bool = False,
     unified: bool = False,
     seed: int = 0,
+    width: int = 32,
+    mlp_width: int = 48,
     changed: dict[str, Any] | None = None,
     whole: dict[str, Any] | None = None,
     tensors: dict[str, np.ndarray | None] | None = None,
@@ -31,13 +33,14 @@ def make_drafter(
         target: the model's `info["config"]`.
         ordered: with a head of clusters.
         unified: of the 12B's family.
+        width, mlp_width: of its layers.
         changed, whole: fields of the text config and of the whole config, in place of the right ones.
         tensors: tensors in place of the right ones; None: left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     types = [SLIDING, SLIDING, SLIDING, FULL] if SLIDING in target["layer_types"] else [FULL] * 4
     like = {kind: target["layers"][target["layer_types"].index(kind)] for kind in set(types)}
-    D, V, F = 32, target["vocab_size"], 48
+    D, V, F = width, target["vocab_size"], mlp_width
     Dt = target["hidden_size"]
     H = 2 * max(layer["num_key_value_heads"] for layer in like.values())
     text = {

@@ -10,6 +10,7 @@ import pytest
 
 import gemmule
 from checkpoints import FULL, SLIDING, make_checkpoint
+from drafter_folders import make_drafter
 from gemmule import cli, estimation, memory
 from gemmule.contents import contents
 from gguf_models import make_gguf
@@ -31,17 +32,17 @@ def resident(field):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
 
-path, context, kv, activations = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
+path, context, kv, activations, mtp = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
 before = resident("VmRSS")
-model = gemmule.load(path, context=context, kv=kv, activations=activations, memory_limit=1 << 40)
+model = gemmule.load(path, context=context, kv=kv, activations=activations, mtp=mtp or None, memory_limit=1 << 40)
 ids = np.random.default_rng(0).integers(3, model.vocab_size, context // 2)
 model.generate(ids, max_tokens=None, ignore_eos=True, seed=1)
 print(resident("VmHWM") - before)
 """
 
 
-def measured(path, context, kv, activations="auto"):
-    command = [sys.executable, "-c", RUN, str(path), str(context), kv, activations]
+def measured(path, context, kv, activations="auto", mtp=""):
+    command = [sys.executable, "-c", RUN, str(path), str(context), kv, activations, str(mtp)]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -184,6 +185,41 @@ def test_table_and_json(capsys):
 def test_wrong_arguments(arguments, words):
     with pytest.raises(gemmule.ArgumentError, match=words):
         gemmule.estimate("fairy", *arguments)
+
+
+# Drafters
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_drafter_is_counted(wide, tmp_path, ordered):
+    """Of its files, all of a dense head's are read, and one pass of several tokens at least is made."""
+    config = gemmule.load(wide).info["config"]
+    folder = make_drafter(tmp_path, config, ordered=ordered, width=2048, mlp_width=2048)
+    size = (folder / "model.safetensors").stat().st_size
+    assert size > 100e6  # more than the quick look adds by itself
+    alone, estimate = gemmule.estimate(wide, 256), gemmule.estimate(wide, 256, mtp=folder)
+    assert size < estimate.drafter < 1.05 * size
+    assert estimate.resident == alone.resident + estimate.drafter
+    assert measured(wide, 256, "auto", mtp=folder) <= estimate.resident
+    assert estimation._at_most(contents(wide), 256, "auto", folder) >= estimate.resident
+    assert alone.drafter == 0
+
+
+def test_a_limit_counts_the_drafter(monkeypatch, capsys):
+    needed, alone = gemmule.estimate("fairy", mtp="auto"), gemmule.estimate("fairy")
+    assert gemmule.load("fairy", mtp="auto", memory_limit=needed.resident).info["drafter"]
+    monkeypatch.setattr(gemmule.model._core, "Model", None)  # must not be asked
+    for limit in (needed.resident - 1, alone.resident):
+        with pytest.raises(gemmule.ResourceError) as caught:
+            gemmule.load("fairy", mtp="auto", memory_limit=limit)
+        assert str(needed) in caught.value.message
+    monkeypatch.setattr(estimation, "available_bytes", lambda: (alone.resident, "the cgroup"))
+    with pytest.raises(gemmule.ResourceError, match=r"the cgroup has .* left"):
+        gemmule.load("fairy", context=1024, mtp="auto")
+    assert cli.main(["estimate", "fairy", "--mtp", "auto"]) == 0
+    assert capsys.readouterr().out == f"{needed}\n"
+    assert "drafter" in str(needed)
+    assert "drafter" not in str(alone)
 
 
 # Limits

@@ -37,7 +37,7 @@ def show(arguments: argparse.Namespace) -> None:
 
 
 def count(arguments: argparse.Namespace) -> None:
-    found = estimate(arguments.path, context=arguments.context, kv=arguments.kv)
+    found = estimate(arguments.path, context=arguments.context, kv=arguments.kv, mtp=arguments.mtp)
     print(found.to_json() if arguments.json else found)
 
 
@@ -127,6 +127,7 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 def _add_estimate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=int, metavar="N", help="tokens (default: the checkpoint's maximum)")
     parser.add_argument("--kv", choices=("auto", *KV_BITS), default="auto", help="elements of the key/value cache")
+    parser.add_argument("--mtp", metavar="PATH", help='with a drafter: folder, hub name, or "auto", the model\'s own')
 
 
 VERBS = {

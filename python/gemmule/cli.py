@@ -128,7 +128,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 def _add_drafting(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("drafting", "The text stays the same; it may come faster.").add_argument
-    add("--mtp", metavar="PATH", help='the model\'s drafter: folder, hub name, or "auto", the published one')
+    add("--mtp", metavar="PATH", help="the model's drafter: folder, hub name, or \"auto\", the model's own")
     add("--draft", choices=DRAFTS, default=DRAFTS[0], help='"prompt-lookup": text that repeats its prompt')
 
 

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import _core, arguments
+from . import _core, arguments, drafters
 from .contents import contents, contents_at
 from .errors import ArgumentError, FormatError, ResourceError
 from .memory import available_bytes
@@ -38,6 +38,7 @@ class Estimate:
         kv_cache: of one conversation with a full context.
         scratch: activations of one conversation, and the logits of one token.
         tokenizer: once text is used; 0 where there is none.
+        drafter: its weights, mapped, and the logits of the tokens that are checked together; 0 without one.
         program: code, stacks of threads, lists of tensors.
         on_disk: embeddings: rows are read from the file as they are needed, and never stay.
         unused: bytes of the files that text does not use: towers of vision and audio, leftovers.
@@ -50,6 +51,7 @@ class Estimate:
     kv_cache: int
     scratch: int
     tokenizer: int
+    drafter: int
     program: int
     on_disk: dict[str, int]
     unused: dict[str, int]
@@ -57,7 +59,7 @@ class Estimate:
     @property
     def resident(self) -> int:
         """Bytes of memory at the peak: the weights' pages, which other processes share, and the process's own."""
-        return self.text_weights + self.kv_cache + self.scratch + self.tokenizer + self.program
+        return self.text_weights + self.kv_cache + self.scratch + self.tokenizer + self.drafter + self.program
 
     def to_json(self) -> str:
         """All fields and `resident`, as a JSON object."""
@@ -69,6 +71,7 @@ class Estimate:
             (f"key/value cache, {self.kv}, {self.context} tokens", amount(self.kv_cache), "grows with use"),
             ("scratch", amount(self.scratch), ""),
             ("tokenizer", amount(self.tokenizer), "when text is first used"),
+            *([("drafter", amount(self.drafter), "mapped, but for some logits")] if self.drafter else []),
             ("program", amount(self.program), ""),
             ("resident at most", amount(self.resident), ""),
             *((name, amount(size), "read by rows, not resident") for name, size in self.on_disk.items()),
@@ -78,19 +81,26 @@ class Estimate:
 
 
 def estimate(
-    path: str | os.PathLike[str], context: int | None = None, kv: str = "auto", *, activations: str = "auto"
+    path: str | os.PathLike[str],
+    context: int | None = None,
+    kv: str = "auto",
+    *,
+    activations: str = "auto",
+    mtp: str | os.PathLike[str] | None = None,
 ) -> Estimate:
     """Memory that a model will need, before it is loaded. No weight is read.
 
     Args:
         path: a folder, a GGUF file, "fairy", or the name of a repository that was pulled before.
         context: tokens; None: the checkpoint's maximum.
-        kv, activations: as for `load`.
+        kv, activations, mtp: as for `load`; a drafter on the hub must have been pulled before, too.
     """
-    return _estimate(contents(path), context, kv, activations)
+    return _estimate(contents(path), context, kv, activations, drafters.find(mtp, path, local_files_only=True))
 
 
-def require_room(place: Path, *, context: int | None, kv: str, activations: str, memory_limit: int | None) -> None:
+def require_room(
+    place: Path, *, context: int | None, kv: str, activations: str, drafter: Path | None, memory_limit: int | None
+) -> None:
     """Raises ResourceError, with the table, where a model will not fit: into `memory_limit` with its whole context, or
     into what the machine has free, with the context if that was given and one chunk of tokens if not.
 
@@ -106,11 +116,10 @@ def require_room(place: Path, *, context: int | None, kv: str, activations: str,
         return
     try:
         tensors = contents_at(place)
-        if _at_most(tensors, context, kv) <= limit:
+        if _at_most(tensors, context, kv, drafter) <= limit:
             return
-        needed = _estimate(
-            tensors, min(context or tensors.shape.max_context, tensors.shape.max_context), kv, activations
-        )
+        tokens = min(context or tensors.shape.max_context, tensors.shape.max_context)
+        needed = _estimate(tensors, tokens, kv, activations, drafter)
     except FormatError:
         return
     if needed.resident <= limit:
@@ -127,17 +136,17 @@ def require_room(place: Path, *, context: int | None, kv: str, activations: str,
     )
 
 
-def _at_most(tensors: Tensors, context: int | None, kv: str) -> int:
+def _at_most(tensors: Tensors, context: int | None, kv: str, drafter: Path | None = None) -> int:
     """More than `estimate` says, without a look at any tensor: as if all bytes of the files were in use."""
     shape = tensors.shape
     tokens = min(context or shape.max_context, shape.max_context)
     cache = _kv_cache(shape, tokens, "float32" if kv == "auto" else kv)
     lists = 100_000 * _TENSOR_BYTES  # the largest checkpoint has a few thousand tensors
     own = 4 * sum(shape.vectors().values()) + _scratch(shape, tokens, 20 * _widest(shape)) + _tokenizer(tensors)
-    return tensors.most_bytes + lists + cache + own + _PROGRAM_BYTES
+    return tensors.most_bytes + lists + cache + own + _drafter(drafter, shape) + _PROGRAM_BYTES
 
 
-def _estimate(tensors: Tensors, context: int | None, kv: str, activations: str) -> Estimate:
+def _estimate(tensors: Tensors, context: int | None, kv: str, activations: str, drafter: Path | None) -> Estimate:
     arguments.choice("kv", kv, ("auto", *KV_BITS))
     shape = tensors.shape
     tokens = shape.max_context if context is None else arguments.integer("context", context, least=1)
@@ -153,6 +162,7 @@ def _estimate(tensors: Tensors, context: int | None, kv: str, activations: str) 
         kv_cache=_kv_cache(shape, tokens, kv),
         scratch=_scratch(shape, tokens, _inputs(tensors, activations)),
         tokenizer=_tokenizer(tensors),
+        drafter=_drafter(drafter, shape),
         program=_PROGRAM_BYTES + _TENSOR_BYTES * len(tensors.all),
         on_disk=_sums(tensors, [EMBEDDINGS, PER_LAYER_EMBEDDINGS]),
         unused=_sums(tensors, [TOWERS, LEFTOVERS, UNKNOWN]),
@@ -236,6 +246,15 @@ def _widest(shape: TextShape) -> int:
 def _tokenizer(tensors: Tensors) -> int:
     size = tensors.tokenizer_bytes
     return size + _TOKENIZER_CODE_BYTES if size else 0
+
+
+def _drafter(folder: Path | None, shape: TextShape) -> int:
+    """A drafter's files, the order of its tokens and its logits; and of the pass that checks its drafts, the rows of
+    logits beside the one that every pass has, in the engine and as the caller gets them."""
+    if folder is None:
+        return 0
+    files = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return files + (4 + 4 + 2 * 4 * _core.MOST_DRAFTS) * shape.vocab_size
 
 
 def _has_cache_scales(tensors: Tensors) -> bool:

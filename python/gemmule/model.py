@@ -74,16 +74,16 @@ def load(
         kv: elements of the key/value cache: "float32", "bf16", "static" (8 and 4 bits, where the checkpoint has
             scales for them); "auto": "static" where it can be, else "float32".
         trust_template: see `Tokenizer.from_pretrained`.
-        memory_limit: bytes that the model may need, its whole context included; None: what the machine or the cgroup
-            has free must hold the weights, and the context if it was given.
+        memory_limit: bytes that the model and its drafter may need, the whole context included; None: what the machine
+            or the cgroup has free must hold the weights, and the context if it was given.
         prefix_cache: bytes of caches that the model keeps of prompts it has read, so that a conversation that is sent
             again, or a long beginning that several share, is not read again; results are the same to the bit. 0: none;
             None: at most 256 MiB, or none with a memory_limit.
         max_concurrent: sequences that `agenerate` and `astream` have under way at a time, in 1..64; the others wait.
             Each has a key/value cache of its own.
         mtp: a drafter for multi-token prediction, which guesses tokens that the model then checks together: the folder
-            or the hub name of one that was made for this model; "auto": the published one, where `path` has the name of
-            a published model; None: none.
+            or the hub name of one that was made for this model; "auto": the bundled one for "fairy", and the published
+            one where `path` has the name of a published model; None: none.
         revision, token, cache_dir, local_files_only: of a name on the hub; see `hub.pull`.
 
     Raises:
@@ -105,12 +105,14 @@ def load(
     place = checkpoint.find(located)
     if place.is_dir():
         checkpoint.require_file(place / "config.json")
-    estimation.require_room(place, context=context, kv=kv, activations=activations, memory_limit=memory_limit)
+    drafter = drafters.find(mtp, path, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+    estimation.require_room(
+        place, context=context, kv=kv, activations=activations, drafter=drafter, memory_limit=memory_limit
+    )
     core = _core.Model.load(str(place), core_threads, core_context, activations, kv)
     if prefix_cache is None:
         prefix_cache = PREFIX_CACHE_BYTES if memory_limit is None else 0
     model = Model(core, place, trust_template=trust_template, prefix_cache=prefix_cache, max_concurrent=max_concurrent)
-    drafter = drafters.find(mtp, path, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
     if drafter is not None:
         model._draft_model = _core.DraftModel.load(str(drafter), core, activations)
     return model
