@@ -18,6 +18,8 @@ _PLAIN_EVERY = 64
 _LAST = 9
 # What a pass's drafts count against those of the next newer one.
 _KEEP_DRAFTS = 0.96
+# How much more a draft must bring than its time brings without it: not all that drafts cost is measured.
+_WORTH = 1.1
 # Drafts that were right, and drafts that were looked at, before any was.
 _PRIOR = (1.0, 2.0)
 
@@ -97,13 +99,13 @@ class DraftLength:
 
     def _best(self) -> int:
         """The number of drafts with the most tokens a second. The n-th is right, with those before it, with p ** n: as
-        n grows, each draft brings less for the same time, so that the first that brings less than all before it do on
-        average is one too many."""
+        n grows, each draft brings less for the same time, so that the first that brings less than the time of all
+        before it, or hardly more, is one too many."""
         p = self._right / self._seen
         each = (self._more.value or 0.0) + (self._draft.value or 0.0)
         tokens, brings, seconds = 1.0, p, self._plain.value or 0.0
         for drafts in range(_core.MOST_DRAFTS):
-            if brings * seconds <= tokens * each:
+            if brings * seconds <= _WORTH * tokens * each:
                 return drafts
             tokens, brings, seconds = tokens + brings, p * brings, seconds + each
         return _core.MOST_DRAFTS

@@ -76,13 +76,15 @@ class Drafting:
         count = min(self.length.next(), run.room - 1)  # the last logits give a token too
         drafts = self._propose(run, count) if count > 0 else []
         drafted = time.perf_counter()
-        logits = run.decoder.logits(np.concatenate([run.unread, np.array(drafts, np.int32)]))
+        tokens = np.concatenate([run.unread, np.array(drafts, np.int32)]) if drafts else run.unread
+        logits = run.decoder.logits(tokens)
         read = time.perf_counter()
         try:
             new = self._accepted(run, logits, drafts)
         finally:  # whatever ended that: no wrong draft stays
-            run.decoder.rewind(len(run.ids) - 1)
-        right = sum(piece.token == draft for piece, draft in zip(new, drafts, strict=False))
+            if drafts:
+                run.decoder.rewind(len(run.ids) - 1)
+        right = sum(piece.token == draft for piece, draft in zip(new, drafts, strict=False)) if drafts else 0
         self.drafted_tokens += len(drafts)
         self.accepted_tokens += right
         self.length.observe(len(drafts), right, drafted - begin, read - drafted)
