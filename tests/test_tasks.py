@@ -117,6 +117,15 @@ def test_structures_and_drafts():
     assert repeated.usage.drafted_tokens > 0  # once it was alone
 
 
+def test_usage():
+    """A prompt's time is that of all its parts."""
+    model = fake_model(TOKENIZER, lambda ids: time.sleep(0.05) or 299)
+    usage = asyncio.run(model.agenerate([2] * 150, max_tokens=3)).usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) == (150, 3, 0)
+    assert usage.prefill_seconds >= 0.15  # 64, 64 and 22 tokens
+    assert usage.decode_seconds >= 0.1
+
+
 def test_tasks_share_the_steps():
     model = fake_model(TOKENIZER, lambda ids: time.sleep(0.001) or 299)
 
@@ -268,7 +277,7 @@ def test_a_callback_that_raises_ends_its_own_alone():
 
 
 def test_a_callback_that_raises_in_a_stream_and_in_a_list():
-    model = fake_model(TOKENIZER, lambda ids: 299, context=100_000)
+    model = fake_model(TOKENIZER, lambda ids: 299, context=10_000_000)
 
     def processor(ids, logits):
         if ids[1] == 6 and len(ids) == 5:
@@ -282,8 +291,14 @@ def test_a_callback_that_raises_in_a_stream_and_in_a_list():
     with pytest.raises(LookupError, match="mine"):
         asyncio.run(read(pieces))
     assert len(pieces) == 3
-    with pytest.raises(LookupError, match="mine"):  # the others are given up
-        asyncio.run(model.agenerate([[2, 5], [2, 6], [2, 7]], logits_processors=[processor], **ENDLESS))
+
+    async def several():
+        with pytest.raises(LookupError, match="mine") as caught:
+            await model.agenerate([[2, 5], [2, 6], [2, 7]], logits_processors=[processor], **ENDLESS)
+        await until(lambda: not threads_of_schedulers())  # the others are given up
+        return caught
+
+    assert asyncio.run(several())
 
 
 @pytest.mark.parametrize(
@@ -447,10 +462,9 @@ AT_EXIT = {
         "threading.Thread(target=asyncio.run, args=(endless(),), daemon=True).start()\ntime.sleep(0.3)\nprint('end')\n"
     ),
     "a loop that goes on behind the main thread": (
-        "def slow(ids, logits): time.sleep(0.03)\n"
         "async def last():\n"
-        "    result = await model.agenerate('The king', max_tokens=20, ignore_eos=True, logits_processors=[slow])\n"
-        "    print('end' if len(result.tokens) == 20 else result)\n"
+        "    result = await model.agenerate('The king', max_tokens=9, ignore_eos=True, logits_processors=[slow])\n"
+        "    print('end' if len(result.tokens) == 9 else result)\n"
         "threading.Thread(target=asyncio.run, args=(last(),)).start()\n"
         "time.sleep(0.2)\n"
     ),
@@ -470,8 +484,9 @@ def test_python_ends(script):
     head = (
         "import asyncio, sys, threading, time, gemmule\n"
         "model = gemmule.load('fairy')\n"
+        "def slow(ids, logits): time.sleep(0.1)\n"
         "async def endless():\n"
-        "    while True: await model.agenerate('Once', max_tokens=None, ignore_eos=True)\n"
+        "    await model.agenerate('Once', max_tokens=None, ignore_eos=True, logits_processors=[slow])\n"
     )
     child = subprocess.run([sys.executable, "-c", head + script], capture_output=True, text=True, timeout=60)
     assert (child.returncode, child.stdout) == (0, "end\n"), child.stderr

@@ -52,14 +52,7 @@ class _Inbox:
     def put(self, place: int, news: _News | BaseException) -> None:
         """From any thread."""
         with suppress(RuntimeError):  # the loop has been closed: nobody reads on
-            # By a weak reference: a loop that stands still keeps no task.
-            self._loop.call_soon_threadsafe(_Inbox._put, ref(self), place, news)
-
-    @staticmethod
-    def _put(inbox: ref[_Inbox], place: int, news: _News | BaseException) -> None:
-        found = inbox()
-        if found is not None:
-            found._news.put_nowait((place, news))
+            self._loop.call_soon_threadsafe(self._news.put_nowait, (place, news))
 
 
 class _Asked:
