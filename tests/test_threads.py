@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gemmule
-from golden_cases import read_case
+from golden_cases import FIXTURES, read_case
 from targets import fused_targets
 
 testing = gemmule._core.testing
@@ -40,6 +40,23 @@ def test_same_bits_on_every_instruction_set(name, kv):
         for target in fused_targets():
             testing.set_target(target)
             assert np.array_equal(model.logits(case.ids), want), target
+    finally:
+        testing.set_target(None)
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    ["moe", "ct_w4a16", *(f"gguf_e2b/model-{kind}.gguf" for kind in ("Q4_0", "Q8_0"))]
+    + [f"gguf_kquant/model-{kind}.gguf" for kind in ("Q4_K_M", "Q5_K_M")],
+)
+def test_so_have_experts_and_blocks(checkpoint):
+    model = gemmule.load(FIXTURES / checkpoint)
+    ids = np.arange(3, 60, dtype=np.int32)
+    want = model.logits(ids)
+    try:
+        for target in fused_targets():
+            testing.set_target(target)
+            assert np.array_equal(model.logits(ids), want), target
     finally:
         testing.set_target(None)
 
