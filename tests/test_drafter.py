@@ -137,9 +137,10 @@ def test_a_draft_follows_logits():
     decoder.logits(np.concatenate([case.ids[38:40], np.arange(5, 13, dtype=np.int32)]))
     assert decoder.rewind(40)
     assert drafter.draft(decoder, 5, 4) == want
+    twin = decoder.fork()
     _core.Batch(core).step([decoder], np.array([5], np.int32))
-    with pytest.raises(gemmule.ArgumentError, match="nothing can be drafted"):
-        drafter.draft(decoder, 5, 1)
+    twin.prefill(np.array([5], np.int32))
+    assert drafter.draft(decoder, 6, 4) == drafter.draft(twin, 6, 4)
 
 
 def test_wrong_arguments():
