@@ -50,6 +50,9 @@ class DraftLength:
         plain_seconds: of a pass that reads one token, the mean of all; None before there was one.
     """
 
+    _right: float  # drafts that were right, and
+    _seen: float  # those that were looked at; older ones count less
+
     def __init__(self) -> None:
         self._plain = _Typical()
         self._all_plain, self._plain_passes = 0.0, 0  # seconds, and how many they are of
