@@ -1,5 +1,6 @@
 """Whatever is done with chats, in whatever order: they go on as one that was spoken to from the beginning."""
 
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import rmtree
@@ -21,6 +22,7 @@ from hypothesis.stateful import (
 
 import gemmule
 from chat_models import KINDS, chat_model, logits_behind
+from golden_cases import FIXTURES
 
 TEXTS = st.sampled_from(["Hi.", "And then?", "A tale about a fox and a hen. " * 3, "word " * 30])
 COUNTS = st.sampled_from([1, 3, 20, 70])  # tokens of an answer
@@ -126,3 +128,39 @@ def test_any_sequence(name, kv):
             database=None,
         ),
     )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_sequence_with_drafts(tmp_path, monkeypatch, seed):
+    """A chat whose model drafts goes the way of one whose model does not, whatever is done between its turns."""
+    monkeypatch.setattr("gemmule.draft_length.DraftLength.next", lambda _: 3)
+    plain = chat_model("e2b", "bf16").chat()
+    model = chat_model("e2b", "bf16", mtp=FIXTURES / "mtp")
+    drafting = model.chat()
+    source = random.Random(seed)
+    turns = drafted = 0
+    for step in range(10):
+        match source.choice(["send", "send", "fork", "undo", "save", "cancel"]):
+            case "send":
+                options = {"max_tokens": 20, "temperature": source.choice([0, 1]), "seed": step, "ignore_eos": True}
+                text = source.choice(["Hi", "a b a b a b", "So?"])
+                want = plain.send(text, **options)
+                result = drafting.send(text, draft=source.choice(["auto", "prompt-lookup"]), **options)
+                assert result.tokens == want.tokens
+                turns, drafted = turns + 1, drafted + result.usage.drafted_tokens
+            case "fork":
+                plain, drafting = plain.fork(), drafting.fork()
+            case "undo" if turns:
+                plain.undo()
+                drafting.undo()
+                turns -= 1
+            case "save":
+                drafting.save(tmp_path / "chat")
+                drafting = model.load_chat(tmp_path / "chat")
+            case "cancel":
+                answer = drafting.stream("Stop?", max_tokens=20, ignore_eos=True)
+                next(answer)
+                next(answer)
+                answer.close()
+        assert drafting.messages == plain.messages
+    assert drafted > 0
