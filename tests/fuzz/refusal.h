@@ -6,11 +6,11 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "base/shown.h"
+#include "base/printable.h"
 
 namespace gemmule::fuzz {
 
-inline bool IsShowable(std::string_view text) { return Shown(text) == text; }
+inline bool IsShowable(std::string_view text) { return Printable(text, text.size()) == text; }
 
 // Calls `read`. True where it did not refuse.
 template <class Read>
