@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import sys
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import gemmule
+import program
 from conditions import conditions
 from gemmule.benchmark import Samples
 
@@ -69,8 +69,7 @@ def main() -> int:
         samples = Samples.of(values)
         print(f"{name:20} {samples.median:9.2f} ({samples.least:.2f} - {samples.most:.2f})")
     print(*(f"longest wait for a piece, {name}: {1e3 * seconds:.1f} ms" for name, seconds in waits.items()), sep="\n")
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    program.write(report, options.json)
     return 0 if len(texts) == 1 else 1
 
 

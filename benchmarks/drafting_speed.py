@@ -9,7 +9,6 @@ greedy and sampled; speeds are of whole calls. Exits with 1 where drafts change 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import gemmule
+import program
 from conditions import conditions
 from gemmule import _core
 from spread import summary
@@ -55,8 +55,7 @@ def main() -> int:
                 f"ratio {spread(case['ratio'])}, usage says {spread(case['speed_up'])}, "
                 f"{case['accepted']} of {case['drafted']} drafts right" + ("" if case["equal"] else ", ANOTHER TEXT")
             )
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    program.write(report, options.json)
     return 0 if all(case["equal"] for case in report["texts"].values()) else 1
 
 

@@ -11,7 +11,6 @@ default, and is compared with FLOAT on TEST.txt, second halves of windows of 512
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 import conditions
 import gemmule
+import program
 
 DECODED_TOKENS = 128
 REPEAT = 5
@@ -50,8 +50,7 @@ def main() -> int:
             results.append(measure(row, path, reference, options.text))
             print(line(results[-1]), flush=True)
     report = {"benchmark": "quality", "conditions": where, "text": options.text.name, "results": results}
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    program.write(report, options.json)
     if options.plot:
         draw(results).savefig(options.plot)
     print()

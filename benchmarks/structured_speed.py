@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import gemmule
+import program
 from conditions import conditions
 from gemmule.benchmark import Samples
 from gemmule.generate import Generation
@@ -68,8 +69,7 @@ def main() -> int:
             f" ratio {case['ratio']['median']:.3f} ({case['ratio']['least']:.3f} - {case['ratio']['most']:.3f}),"
             f" masks {case['mask_us']['median']:6.1f} us a token" + ("" if ok else "  DOES NOT FIT")
         )
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    program.write(report, options.json)
     return 0 if all(case["fits"] for case in report["cases"].values()) else 1
 
 
