@@ -5,7 +5,7 @@
 namespace gemmule {
 namespace {
 
-constexpr std::size_t kMostBytes = 500;   // of a name or a finding; JSON paths are cut key by key before
+constexpr std::size_t kMostBytes = 500;   // of a tensor's name; JSON paths are cut key by key before
 constexpr std::size_t kPathBytes = 4096;  // the longest path that the system takes
 
 std::string Message(const std::string& what, const Where& where) {

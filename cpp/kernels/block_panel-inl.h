@@ -295,9 +295,9 @@ class PanelRows {
             }
           },
           low);
+      // Two conditions: in one that depends on p, Clang looks for other blocks' high bits.
       if constexpr (kEncoding == Encoding::kQ6_K) {
-        if constexpr (p % 2 ==
-                      0) {  // apart: in one condition that depends on p, Clang looks for other blocks' high bits
+        if constexpr (p % 2 == 0) {
           Load(block, [&](const B& b) GEMMULE_LAMBDA { return b.high_bits + p / 2 * kGroup + kAt; }, high);
         }
       }

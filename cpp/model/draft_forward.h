@@ -24,9 +24,8 @@ class DraftForward {
   // One step of a draft, for the token at `position` >= 1, behind the keys [0, position) of the target's `cache`. After
   // a stop (Parallel::stopped) the results are void.
   //
-  //   input   (2 Dt,) the target's scaled embedding of the token; then the target's hidden state behind the token
-  //   before
-  //           it, after the final norm, or the vector of the step before
+  //   input   (2 Dt,) the target's scaled embedding of the token; then what the target says behind the token before
+  //           it: its hidden state after the final norm, or the vector of the step before
   //   logits  (V,) no softcap. Tokens outside the clusters looked at have 1 less than the lowest of the others
   //   vector  (Dt,) for the next step, which has the same position; may be a part of the input
   //
