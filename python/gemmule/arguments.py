@@ -54,6 +54,13 @@ def choice(name: str, value: object, choices: Iterable[str]) -> str:
     raise _refused(name, value, "one of " + ", ".join(f'"{each}"' for each in choices))
 
 
+def string(name: str, value: object) -> str:
+    """`value`, which must be a text."""
+    if isinstance(value, str):
+        return value
+    raise _refused(name, value, "a string")
+
+
 def token_ids(ids: object, vocab_size: int) -> NDArray[np.int32]:
     """`ids` as (T,) int32, T >= 1, each in [0, vocab_size)."""
     numbers = _integers(ids)

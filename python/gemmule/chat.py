@@ -88,7 +88,7 @@ class Chat:
         self._tools = collect(() if tools is None else tools)
         self._messages: list[dict[str, Any]] = []
         if system is not None:
-            self._messages.append({"role": "system", "content": _checked("system", system)})
+            self._messages.append({"role": "system", "content": arguments.string("system", system)})
         self._check_template()
         self._decoder = prefixes.new_decoder()
         self._read = np.zeros(0, np.int32)  # ids that the decoder has seen before the last turn, if there was none yet
@@ -256,7 +256,7 @@ class Chat:
 
     def _question(self, text: str) -> list[dict[str, Any]]:
         """The messages with which `text` is said."""
-        question = {"role": "user", "content": _checked("text", text)}
+        question = {"role": "user", "content": arguments.string("text", text)}
         return [*not_executed(calls_of(self._messages)), question]
 
     def _responses(self, results: Sequence[Any]) -> list[dict[str, Any]]:
@@ -393,9 +393,3 @@ def _full(context: int) -> ContextError:
         remedy='Use context_full="stop" or "drop-oldest-turns", or load the model with a larger context.',
         expected=f"at most {context} tokens",
     )
-
-
-def _checked(name: str, text: object) -> str:
-    if isinstance(text, str):
-        return text
-    raise ArgumentError(f"{name} is {text!r:.80}; expected a string", expected="a string")

@@ -98,8 +98,9 @@ def load(
     core_context = 0 if context is None else arguments.integer("context", context, least=1, most=2**31 - 1)
     arguments.choice("activations", activations, ACTIVATIONS)
     arguments.choice("kv", kv, KV)
-    if prefix_cache is not None:
-        prefix_cache = arguments.integer("prefix_cache", prefix_cache, least=0)
+    if prefix_cache is None:
+        prefix_cache = PREFIX_CACHE_BYTES if memory_limit is None else 0
+    prefix_cache = arguments.integer("prefix_cache", prefix_cache, least=0)
     max_concurrent = arguments.integer("max_concurrent", max_concurrent, least=1, most=MOST_TOGETHER)
     located = hub.locate(path, revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
     place = checkpoint.find(located)
@@ -110,12 +111,14 @@ def load(
         place, context=context, kv=kv, activations=activations, drafter=drafter, memory_limit=memory_limit
     )
     core = _core.Model.load(str(place), core_threads, core_context, activations, kv)
-    if prefix_cache is None:
-        prefix_cache = PREFIX_CACHE_BYTES if memory_limit is None else 0
-    model = Model(core, place, trust_template=trust_template, prefix_cache=prefix_cache, max_concurrent=max_concurrent)
-    if drafter is not None:
-        model._draft_model = _core.DraftModel.load(str(drafter), core, activations)
-    return model
+    return Model(
+        core,
+        place,
+        trust_template=trust_template,
+        prefix_cache=prefix_cache,
+        max_concurrent=max_concurrent,
+        draft_model=None if drafter is None else _core.DraftModel.load(str(drafter), core, activations),
+    )
 
 
 class Model:
@@ -129,6 +132,7 @@ class Model:
         trust_template: bool = False,
         prefix_cache: int = 0,
         max_concurrent: int = MOST_TOGETHER,
+        draft_model: _core.DraftModel | None = None,
     ) -> None:
         self._core = core
         self._folder = folder
@@ -142,7 +146,7 @@ class Model:
         self._fingerprint: str | None = None  # once it was needed
         self._prefixes = Prefixes(self._new_decoder, prefix_cache)
         self._grammars = Grammars(core.vocab_size, self._need_tokenizer)
-        self._draft_model: _core.DraftModel | None = None
+        self._draft_model = draft_model
         self._scheduler = Scheduler(self._new_batch, max_concurrent)
 
     @property
@@ -248,6 +252,10 @@ class Model:
                 indentation. Of a dataclass, fields with a default may be left out.
             regex: a regular expression (in Rust's syntax) that fits the whole answer.
             grammar: a Lark grammar, in llguidance's dialect, for the whole answer.
+            draft: who guesses the next tokens, so that the model checks several at a time: "auto", the drafter that the
+                model was loaded with, if any; "prompt-lookup", the text itself, which pays where it repeats its prompt;
+                None: nobody. The result is the same, only its speed is not, and drafting stops where it does not pay.
+                Of several prompts, the last one under way is drafted.
 
         For an answer of a certain structure (schema, regex or grammar: one of them; pip install 'gemmule[structured]')
         only tokens that its grammar allows are chosen, control tokens never, and end tokens where it may end. Where
@@ -257,10 +265,6 @@ class Model:
         From the model's logits to the token: logits_processors, logit_bias and what the checkpoint suppresses, grammar,
         repetition_penalty, temperature, top_k, top_p, min_p. With temperature 0 the likeliest that the grammar leaves
         is taken. logprobs and top_logprobs are of the logits before all of that.
-            draft: who guesses the next tokens, so that the model checks several at a time: "auto", the drafter that the
-                model was loaded with, if any; "prompt-lookup", the text itself, which pays where it repeats its prompt;
-                None: nobody. The result is the same, only its speed is not, and drafting stops where it does not pay.
-                Of several prompts, the last one under way is drafted.
 
         Settings of sampling that are None are the checkpoint's own; where it has none, nothing is cut off and the
         temperature is 1. "do_sample": false there is temperature 0.
@@ -327,29 +331,26 @@ class Model:
         Arguments and errors are those of `generate`; wrong arguments are refused at once, not in the loop.
         """
         _refuse_several(prompt)
-        run = self._generation(
-            prompt,
-            {
-                "max_tokens": max_tokens,
-                "temperature": temperature,
-                "top_k": top_k,
-                "top_p": top_p,
-                "min_p": min_p,
-                "repetition_penalty": repetition_penalty,
-                "seed": seed,
-                "stop": stop,
-                "ignore_eos": ignore_eos,
-                "logprobs": logprobs,
-                "top_logprobs": top_logprobs,
-                "logit_bias": logit_bias,
-                "logits_processors": logits_processors,
-                "schema": schema,
-                "regex": regex,
-                "grammar": grammar,
-                "draft": draft,
-            },
-        )
-        return pieces(run)
+        options: GenerationOptions = {
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "min_p": min_p,
+            "repetition_penalty": repetition_penalty,
+            "seed": seed,
+            "stop": stop,
+            "ignore_eos": ignore_eos,
+            "logprobs": logprobs,
+            "top_logprobs": top_logprobs,
+            "logit_bias": logit_bias,
+            "logits_processors": logits_processors,
+            "schema": schema,
+            "regex": regex,
+            "grammar": grammar,
+            "draft": draft,
+        }
+        return pieces(self._begins(prompt, options)[0]())
 
     @overload
     async def agenerate(self, prompt: Prompt, **options: Unpack[GenerationOptions]) -> Result: ...
@@ -527,9 +528,6 @@ class Model:
         if sampling.stop:
             self._need_tokenizer()
         return sampling
-
-    def _generation(self, prompt: Prompt, options: GenerationOptions) -> Generation:
-        return self._begins(prompt, options)[0]()
 
     def _begins(self, prompt: Prompt | Prompts, options: GenerationOptions) -> list[Begin]:
         """What begins the sequence of each prompt. All are checked."""

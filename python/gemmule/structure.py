@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
+from . import arguments
 from .errors import ArgumentError
 from .json_types import instance_of, schema_of
 
@@ -44,11 +45,9 @@ class Structure:
             )
         if schema is not None:
             return cls._of_schema(schema)
-        return (
-            cls("regex", _text("regex", regex))
-            if regex is not None
-            else (cls("grammar", _text("grammar", grammar)) if grammar is not None else None)
-        )
+        if regex is not None:
+            return cls("regex", arguments.string("regex", regex))
+        return None if grammar is None else cls("grammar", arguments.string("grammar", grammar))
 
     @classmethod
     def _of_schema(cls, schema: object) -> Structure:
@@ -74,9 +73,3 @@ class Structure:
 
 def _integer(digits: str) -> int:
     return int(Decimal(digits))  # int() of a text refuses more than 4300 digits
-
-
-def _text(name: str, value: object) -> str:
-    if isinstance(value, str):
-        return value
-    raise ArgumentError(f"{name} is {value!r:.80}; expected a string", expected="a string")

@@ -208,12 +208,11 @@ class Tokenizer:
 
 
 def _utf8(text: object) -> bytes:
-    if not isinstance(text, str):
-        raise ArgumentError(f"text is {text!r:.80}; expected a string", expected="a string")
+    string = arguments.string("text", text)
     try:
-        return text.encode()
+        return string.encode()
     except UnicodeEncodeError as error:
-        found = f"U+{ord(text[error.start]):04X}"
+        found = f"U+{ord(string[error.start]):04X}"
         raise ArgumentError(
             f"text holds {found}, half of a character, at position {error.start}",
             remedy="Decode the text with errors='replace'.",
