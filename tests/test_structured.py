@@ -2,8 +2,11 @@
 
 import json
 import math
+import os
 import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -415,11 +418,39 @@ def test_masks_that_are_computed_ahead(fairy, monkeypatch):
     monkeypatch.setattr("gemmule.grammar._SLOW_SECONDS", 0.0)
     assert [result.tokens for result in fairy.generate(prompts, **options)] == want
     assert [fairy.generate(prompt, **options).tokens for prompt in prompts] == want
-    assert len(started) > 30
+    assert len(started) == 6  # one for each answer
     assert next(fairy.stream("A king", **options)).token == want[0][0]  # left at once
     for thread in started:
         thread.join(5)
         assert not thread.is_alive()
+
+
+@pytest.mark.filterwarnings("ignore")  # that a process with threads is forked
+def test_a_fork_in_the_middle_of_an_answer(fairy, monkeypatch):
+    """A mask that a thread of the parent computes never comes to the child, which says so. The next answer comes."""
+    monkeypatch.setattr("gemmule.grammar._SLOW_SECONDS", 0.0)
+    options = {"regex": r"[A-Za-z ,;]{5,9}\.", "seed": 4}
+    want = fairy.generate("A king", **options).text
+    stream = fairy.stream("A king", **options)
+    next(stream)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            next(stream)
+        except gemmule.ResourceError as error:
+            os.write(writer, f"{error.remedy} {fairy.generate('A king', **options).text}".encode())
+        os._exit(0)
+    os.close(writer)
+    try:
+        assert select.select([reader], [], [], 20)[0], "the child hangs"
+        said = os.read(reader, 1000).decode()
+        assert "spawn" in said
+        assert said.endswith(want)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reader)
 
 
 # What is refused

@@ -1,9 +1,11 @@
 #include <memory>
+#include <string>
 
 #include "base/error.h"
 #include "bindings/bind.h"
 #include "engine/sampler.h"
 #include "kernels/log_sum_exp.h"
+#include "kernels/masked.h"
 
 namespace gemmule {
 namespace {
@@ -12,6 +14,17 @@ double LogProbability(const Floats& logits, std::int32_t token) {
   const auto row = LogitRow(logits);
   if (token < 0 || static_cast<std::size_t>(token) >= row.size()) throw ArgumentError("token id out of range");
   return row[static_cast<std::size_t>(token)] - LogSumExp(row);
+}
+
+Floats MaskedLogits(const Floats& logits, const py::array_t<std::uint8_t, py::array::c_style>& bits) {
+  const auto row = LogitRow(logits);
+  const std::size_t bytes = (row.size() + 7) / 8;
+  if (bits.ndim() != 1 || static_cast<std::size_t>(bits.size()) != bytes) {
+    throw ArgumentError("bits: want " + std::to_string(bytes) + " bytes");
+  }
+  Floats out(logits.size());
+  Masked(row, {bits.data(), bytes}, {out.mutable_data(), row.size()});
+  return out;
 }
 
 }  // namespace
@@ -36,6 +49,7 @@ void BindSampler(py::module_& module) {
             return sampler.Sample(LogitRow(logits), Ids(history));
           },
           py::arg("logits").noconvert(), py::arg("history").noconvert());
+  module.def("masked", &MaskedLogits, py::arg("logits").noconvert(), py::arg("bits").noconvert());
   module.def("log_probability", &LogProbability, py::arg("logits").noconvert(), py::arg("token"));
 }
 

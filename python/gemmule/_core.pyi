@@ -273,6 +273,9 @@ class Sampler:
     def sample(self, logits: NDArray[np.float32], history: NDArray[np.int32]) -> int:
         """logits (V,); history (N,): ids the repetition penalty falls on (prompt and what was generated)."""
 
+def masked(logits: NDArray[np.float32], bits: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """logits (V,), with -infinity where bits (V / 8, rounded up; lowest bit first) have none."""
+
 def log_probability(logits: NDArray[np.float32], token: int) -> float:
     """ln softmax(logits)[token], nats."""
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock, Thread
+from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ArgumentError, UnsupportedError
+from . import _core
+from .errors import ArgumentError, ResourceError, UnsupportedError
 from .structure import Structure
 from .tokenizer import Tokenizer
 
@@ -118,8 +122,7 @@ class Grammar:
         self.structure = structure
         self._start = start
         self._tokens = tokens
-        first = self.begin(())
-        if not first.mask().any() and not first.fits:
+        if not self.begin(()).possible:
             raise ArgumentError(
                 f"{structure.kind}: nothing fits it that has no control token", remedy=_REMEDY.format(structure.kind)
             )
@@ -143,7 +146,8 @@ class Constraint:
         self._ends = [id for id in end_tokens if id < len(tokens.visible) and not tokens.visible[id]]
         self.complete = False
         self._seconds = 0.0  # that the last mask took
-        self._early: Thread | None = None  # that computes the next one
+        self._ahead: Future[bytes] | None = None  # the next one
+        self._process = os.getpid()
         self._check()
 
     @property
@@ -151,41 +155,54 @@ class Constraint:
         """Whether the answer fits as it is."""
         return self._matcher.is_accepting()
 
-    def masked(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """logits (V,), with -infinity for tokens that may not come next."""
-        limits = self.mask().astype(np.float32)  # by arithmetic: a branch for each token would take ten times as long
-        limits -= 0.5
-        limits *= np.inf
-        return np.minimum(logits, limits, out=limits)
+    @property
+    def possible(self) -> bool:
+        """Whether there is an answer that goes on from here, or ends."""
+        return self.fits or bool(self._allowed().any())
 
-    def mask(self) -> NDArray[np.uint8]:
-        """(V,): 1 for tokens that may come next, end tokens among them exactly where the answer fits as it is."""
-        visible = self._tokens.bits
-        if self._early is None:
-            self._compute()
-        else:
-            self._early.join()
-        bits = np.frombuffer(self._bits, np.uint8, len(visible))
-        self._check()
-        allowed = np.unpackbits(bits & visible, count=len(self._tokens.visible), bitorder="little")
+    def masked(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """logits (V,), with -infinity for tokens that may not come next. End tokens may exactly where the answer fits
+        as it is."""
+        masked = _core.masked(logits, self._allowed())
         if self.fits:
-            allowed[self._ends] = 1
-        return allowed
+            masked[self._ends] = logits[self._ends]
+        return masked
+
+    def _allowed(self) -> NDArray[np.uint8]:
+        """Which tokens with a text may come next, as `_Tokens.bits`."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and self._forked:  # whatever the thread held, nobody gives free
+            raise ResourceError(
+                f"{self._kind}: the process was forked in the middle of an answer",
+                remedy="Ask again in the child, or start processes by 'spawn'.",
+            )
+        bits = self._bits() if ahead is None else ahead.result()
+        self._check()
+        return np.frombuffer(bits, np.uint8, len(self._tokens.bits)) & self._tokens.bits
 
     def accept(self, token: int) -> None:
         """Goes on with a token that may come next and does not end the answer."""
         self._matcher.consume_token(token)
         self._check()
         self.complete = self._matcher.is_stopped()
-        self._early = None
-        if self._seconds > _SLOW_SECONDS and not self.complete:
-            self._early = Thread(target=self._compute)
-            self._early.start()
+        if self._seconds > _SLOW_SECONDS and not self.complete and not self._forked:
+            self._ahead = self._beside.submit(self._bits)
 
-    def _compute(self) -> None:
+    @property
+    def _forked(self) -> bool:
+        """Whether this is a forked child, where the thread is not."""
+        return os.getpid() != self._process
+
+    @cached_property
+    def _beside(self) -> ThreadPoolExecutor:
+        """A thread, which ends with this object."""
+        return ThreadPoolExecutor(1)
+
+    def _bits(self) -> bytes:
         begin = time.perf_counter()
-        self._bits = self._matcher.compute_bitmask()
+        bits = self._matcher.compute_bitmask()
         self._seconds = time.perf_counter() - begin
+        return bits
 
     def _check(self) -> None:
         if self._matcher.is_error():

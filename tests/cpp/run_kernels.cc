@@ -27,6 +27,7 @@
 #include "kernels/kv_block.h"
 #include "kernels/largest.h"
 #include "kernels/log_sum_exp.h"
+#include "kernels/masked.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/steps.h"
@@ -122,6 +123,9 @@ void RunVectors(std::size_t n) {
   }
   Add(Call("sum_of_squares", n), SumOfSquares(x.span()));
   Add(Call("largest", n), Largest(x.span()));
+  const Guarded<std::uint8_t> bits((n + 7) / 8);
+  for (std::uint8_t& byte : bits.span()) byte = static_cast<std::uint8_t>(random.Next());
+  AddChanged(Call("masked", n), x, [&](auto y) { Masked(w.span(), bits.span(), y); });
   Add(Call("log_sum_exp", n), LogSumExp(x.span()));
   Add(Call("kl_divergence", n), KlDivergence(x.span(), LogSumExp(x.span()), w.span(), LogSumExp(w.span())));
 }
