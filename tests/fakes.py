@@ -27,6 +27,7 @@ class FakeCore:
     info: dict[str, Any] = field(default_factory=dict)
     can_rewind: bool = True
     prefilled: list[list[int]] = field(default_factory=list)  # what every call of every decoder was given
+    read: list[list[int]] = field(default_factory=list)  # of those, what came without logits
     steps: list[int] = field(default_factory=list)  # sequences of every step of every batch
     fail_at: int | None = None  # a sequence's length at which prefill raises KeyboardInterrupt
 
@@ -45,6 +46,15 @@ class FakeDecoder:
         return len(self.ids)
 
     def prefill(self, ids: np.ndarray) -> np.ndarray:
+        self._append(ids)
+        return self._row(self.ids)
+
+    def read(self, ids: np.ndarray) -> None:
+        self._append(ids)
+        self._row(self.ids)  # takes its time
+        self.core.read.append(ids.tolist())
+
+    def _append(self, ids: np.ndarray) -> None:
         assert ids.dtype == np.int32
         assert ids.ndim == 1
         assert len(ids) >= 1
@@ -54,7 +64,6 @@ class FakeDecoder:
             self.ids.append(token)
         assert self.length <= self.core.context
         self.core.prefilled.append(ids.tolist())
-        return self._row(self.ids)
 
     def logits(self, ids: np.ndarray) -> np.ndarray:
         return np.stack([self.prefill(ids[place : place + 1]) for place in range(len(ids))])
@@ -88,6 +97,9 @@ class FakeBatch:
 
     def prefill(self, decoder: FakeDecoder, ids: np.ndarray) -> np.ndarray:
         return decoder.prefill(ids)
+
+    def read(self, decoder: FakeDecoder, ids: np.ndarray) -> None:
+        decoder.read(ids)
 
     def step(self, decoders: list[FakeDecoder], ids: np.ndarray) -> np.ndarray:
         assert ids.dtype == np.int32

@@ -135,6 +135,31 @@ def test_prefill_in_the_batch_s_memory(model):
     assert decoder.length == 150
 
 
+def test_what_is_read_without_logits(kind):
+    """By itself or in a batch, in parts of any size: what comes behind it has the bits of one prefill."""
+    model = gemmule.load(FIXTURES / kind[0], kv=kind[1])
+    batch, ids = _core.Batch(model._core), ids_of(model, 4, 150)
+    one, parts, shared = (_core.Decoder(model._core) for _ in range(3))
+    want = one.prefill(ids)
+    assert parts.read(ids[:1]) is None
+    parts.read(ids[1:100])
+    parts.read(ids[100:149])
+    assert np.array_equal(parts.prefill(ids[149:]), want)
+    assert batch.read(shared, ids[:97]) is None
+    assert shared.length == 97
+    assert np.array_equal(batch.prefill(shared, ids[97:]), want)
+
+
+def test_reading_refuses_what_prefill_does(model):
+    decoder = _core.Decoder(model._core)
+    for ids in ([], [-1], [10**6]):
+        with pytest.raises(gemmule.ArgumentError):
+            decoder.read(np.array(ids, np.int32))
+    with pytest.raises(gemmule.ContextError):
+        decoder.read(np.zeros(model.context + 1, np.int32))
+    assert decoder.length == 0
+
+
 def lengths_of(decoders):
     return [decoder.length for decoder in decoders]
 

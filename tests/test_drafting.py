@@ -243,7 +243,7 @@ def test_a_pass_that_is_broken_off_leaves_the_decoder_where_the_text_is():
         tokenizer=None,
         drafting=drafting(lambda run, count: said[len(run.ids) - 96 :][:count], 4),
     )
-    gemmule.generate.first_piece(run, run.decoder.prefill)
+    gemmule.generate.first_piece(run, run.decoder)
     append, calls = run.append, []
 
     def interrupted(token, logits):

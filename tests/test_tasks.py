@@ -144,7 +144,7 @@ def test_a_bound_on_those_that_run_together(monkeypatch):
     batch = model._new_batch()
 
     class Seen:
-        prefill, sample = batch.prefill, batch.sample
+        prefill, read, sample = batch.prefill, batch.read, batch.sample
 
         def step(self, decoders, ids):
             widths.append(len(decoders))

@@ -130,6 +130,7 @@ def test_prompts_are_read_between_steps():
     begun = [i for i, ids in enumerate(model._core.prefilled) if ids == short]
     between = np.split(begun, np.flatnonzero(np.diff(begun) > 1) + 1)
     assert [len(each) for each in between] == [8, 8, 4]  # each takes as long as a pass over eight tokens
+    assert model._core.read == [[2] * 64] * 3  # the head is for a prompt's end
     assert all(each.result is not None for each in asked)
 
 

@@ -20,6 +20,11 @@ Floats Prefill(Batch& batch, Decoder& decoder, const Tokens& tokens) {
   return logits;
 }
 
+void Read(Batch& batch, Decoder& decoder, const Tokens& tokens) {
+  const auto ids = Ids(tokens);
+  WithoutGil([&](const Parallel::StopCheck& stop) { batch.Read(decoder, ids, stop); });
+}
+
 // Pointers to objects that live until the call is done, whatever becomes of the list they came in.
 template <class T>
 std::vector<T*> Pointers(const std::vector<std::shared_ptr<T>>& objects) {
@@ -61,6 +66,7 @@ void BindBatch(py::module_& module) {
           py::init([](std::shared_ptr<Checkpoint> checkpoint) { return std::make_unique<Batch>(ModelOf(checkpoint)); }),
           py::arg("model"))
       .def("prefill", &Prefill, py::arg("decoder"), py::arg("ids").noconvert())
+      .def("read", &Read, py::arg("decoder"), py::arg("ids").noconvert())
       .def("step", &Step, py::arg("decoders"), py::arg("ids").noconvert())
       .def("sample", &Sample, py::arg("samplers"), py::arg("logits").noconvert(), py::arg("histories").noconvert());
 }

@@ -19,6 +19,11 @@ Floats Prefill(Decoder& decoder, const Tokens& tokens) {
   return logits;
 }
 
+void Read(Decoder& decoder, const Tokens& tokens) {
+  const auto ids = Ids(tokens);
+  WithoutGil([&](const Parallel::StopCheck& stop) { decoder.Read(ids, stop); });
+}
+
 Floats Logits(Decoder& decoder, const Tokens& tokens) {
   const auto ids = Ids(tokens);
   Floats logits({tokens.size(), static_cast<py::ssize_t>(decoder.model().config.vocab_size)});
@@ -130,6 +135,7 @@ void BindDecoder(py::module_& module) {
       .def_property_readonly("length", &Decoder::length)
       .def_property_readonly("cache_bytes", &Decoder::cache_bytes)
       .def("prefill", &Prefill, py::arg("ids").noconvert())
+      .def("read", &Read, py::arg("ids").noconvert())
       .def("logits", &Logits, py::arg("ids").noconvert())
       .def("hidden", &Hidden, py::arg("ids").noconvert(), py::arg("wanted"))
       .def("score", &Score, py::arg("ids").noconvert(), py::arg("first"))

@@ -46,6 +46,12 @@ void Batch::Prefill(Decoder& decoder, std::span<const std::int32_t> ids, std::sp
   decoder.Prefill(scratch_, ids, logits, stop);
 }
 
+void Batch::Read(Decoder& decoder, std::span<const std::int32_t> ids, const Parallel::StopCheck& stop) {
+  const auto use = Use();
+  Check(decoder);
+  decoder.Read(scratch_, ids, stop);
+}
+
 void Batch::Step(std::span<Decoder* const> decoders, std::span<const std::int32_t> ids, std::span<float> logits,
                  const Parallel::StopCheck& stop) {
   const auto use = Use();

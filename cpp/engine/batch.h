@@ -27,6 +27,8 @@ class Batch {
   // Decoder::Prefill in the batch's memory: the decoder needs none of its own but for its cache.
   void Prefill(Decoder& decoder, std::span<const std::int32_t> ids, std::span<float> logits,
                const Parallel::StopCheck& stop);
+  // Decoder::Read, likewise.
+  void Read(Decoder& decoder, std::span<const std::int32_t> ids, const Parallel::StopCheck& stop);
 
   // Appends ids[i] to decoders[i]; logits (n, V) behind them. 1 <= n <= kMost decoders of this model, all different,
   // else ArgumentError. All or none: after an error or a stop no decoder has advanced.

@@ -79,6 +79,12 @@ void Decoder::Prefill(Scratch& scratch, std::span<const std::int32_t> ids, std::
   }
 }
 
+void Decoder::Read(std::span<const std::int32_t> ids, const Parallel::StopCheck& stop) { Read(scratch_, ids, stop); }
+
+void Decoder::Read(Scratch& scratch, std::span<const std::int32_t> ids, const Parallel::StopCheck& stop) {
+  Pass(*this, scratch, ids, 0, stop).Next();
+}
+
 void Decoder::Logits(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop) {
   const std::size_t v = model_->config.vocab_size;
   Pass pass(*this, ids, ids.size(), stop);

@@ -29,6 +29,8 @@ class Decoder {
 
   // T >= 1; logits (V,) of the last token.
   void Prefill(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop);
+  // T >= 1; no logits.
+  void Read(std::span<const std::int32_t> ids, const Parallel::StopCheck& stop);
   // T >= 1; logits (T, V) of all tokens.
   void Logits(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop);
   // 1 <= wanted <= T; hidden (wanted, D): the last tokens' states behind the final norm, which the head reads.
@@ -87,6 +89,7 @@ class Decoder {
   void CheckIds(std::span<const std::int32_t> ids, const std::string& whose = {}) const;
   void Prefill(Scratch& scratch, std::span<const std::int32_t> ids, std::span<float> logits,
                const Parallel::StopCheck& stop);
+  void Read(Scratch& scratch, std::span<const std::int32_t> ids, const Parallel::StopCheck& stop);
   // Begins a chunk of its own with the next tokens.
   void Begin(Forward& forward, std::span<const std::int32_t> ids);
   // hidden (count, D): behind the final norm, of tokens length() + first and on, whose logits were just given.

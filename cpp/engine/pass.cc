@@ -23,7 +23,7 @@ Decoder::Pass::Pass(Decoder& decoder, Scratch& scratch, std::span<const std::int
       ids_(ids),
       first_wanted_(ids.size() - wanted) {
   decoder_.CheckIds(ids);
-  if (wanted == 0 || wanted > ids.size()) {
+  if (wanted > ids.size()) {
     throw ArgumentError("results of " + std::to_string(wanted) + " tokens are wanted, of " +
                         std::to_string(ids.size()));
   }

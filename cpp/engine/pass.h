@@ -34,7 +34,7 @@ class Decoder::Pass {
     const float* logits = nullptr;  // (count, V), after the softcap; until the next ones are asked for
   };
 
-  // The last `wanted` of the T ids need rows, 1 <= wanted <= T. Throws as the calls of Decoder do, Next() as well.
+  // The last `wanted` of the T ids need rows, 0 <= wanted <= T. Throws as the calls of Decoder do, Next() as well.
   // `scratch` may be another's, which must outlive it: no other call may use that meanwhile.
   Pass(Decoder& decoder, Scratch& scratch, std::span<const std::int32_t> ids, std::size_t wanted,
        const Parallel::StopCheck& stop);

@@ -181,6 +181,8 @@ class Decoder:
     def cache_bytes(self) -> int: ...
     def prefill(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Appends ids (T,), T >= 1. Returns logits (V,) of the last one, after the softcap."""
+    def read(self, ids: NDArray[np.int32]) -> None:
+        """Appends ids (T,), T >= 1, without logits."""
     def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Appends ids (T,), T >= 1. Returns logits (T, V), after the softcap."""
     def hidden(self, ids: NDArray[np.int32], wanted: int) -> NDArray[np.float32]:
@@ -249,6 +251,8 @@ class Batch:
     def __init__(self, model: Model) -> None: ...
     def prefill(self, decoder: Decoder, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """`Decoder.prefill` in the batch's scratch memory: the decoder then needs none of its own."""
+    def read(self, decoder: Decoder, ids: NDArray[np.int32]) -> None:
+        """`Decoder.read` in the batch's scratch memory."""
     def step(self, decoders: Sequence[Decoder], ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Appends ids[i] to decoders[i]: n decoders of this model, all different, 1 <= n <= CHUNK_TOKENS. Returns
         logits (n, V) behind them, after the softcap. All or none: after an error or an interrupt no decoder has

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -47,6 +46,20 @@ class Request(Protocol):
 class _UnderWay:
     request: Request
     run: Generation
+
+
+@dataclass(frozen=True)
+class _InBatch:
+    """Appends to a decoder in the scratch memory of a batch."""
+
+    batch: _core.Batch
+    decoder: _core.Decoder
+
+    def prefill(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        return self.batch.prefill(self.decoder, ids)
+
+    def read(self, ids: NDArray[np.int32]) -> None:
+        self.batch.read(self.decoder, ids)
 
 
 class Together:
@@ -106,7 +119,7 @@ class Together:
             decoder = each.run.decoder
             before, piece = decoder.length, None
             try:
-                piece = first_piece(each.run, partial(self._batch.prefill, decoder), self._prompt_tokens)
+                piece = first_piece(each.run, _InBatch(self._batch, decoder), self._prompt_tokens)
             except BaseException as error:
                 self._fail(each, error)
             read += max(decoder.length - before, _TOKENS_OF_A_PASS)

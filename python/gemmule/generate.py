@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,15 @@ from .structure import Structure
 from .tokenizer import Tokenizer
 from .tool_calls import AnyToolCall
 
-# Appends ids (T,) to a decoder, and gives the logits (V,) behind them.
-Prefill = Callable[[NDArray[np.int32]], NDArray[np.float32]]
+
+class Reader(Protocol):
+    """What appends to a sequence's decoder; the decoder does."""
+
+    def prefill(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Ids (T,); gives the logits (V,) behind them."""
+
+    def read(self, ids: NDArray[np.int32]) -> None:
+        """Ids (T,)."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +210,7 @@ class Generation:
         """What the decoder reads next: of the prompt what it has not seen, then the last token."""
         return self.ids[self.decoder.length :]
 
-    def read_prompt(self, prefill: Prefill, most_tokens: int | None) -> NDArray[np.float32] | None:
+    def read_prompt(self, reader: Reader, most_tokens: int | None) -> NDArray[np.float32] | None:
         """Reads the prompt on, at most so many tokens. Logits (V,) behind its end; None: it is not there yet."""
         if not self._halts:
             self._halts = [len(self.ids)]
@@ -212,15 +219,17 @@ class Generation:
         last = len(self.ids) if most_tokens is None else self.decoder.length + most_tokens
         while True:
             end = min(self._halts[0], last)
-            logits = prefill(self.ids[self.decoder.length : end])
+            ids, logits = self.ids[self.decoder.length : end], None
+            if end == len(self.ids):
+                logits = reader.prefill(ids)
+            else:
+                reader.read(ids)
             if end == self._halts[0]:
                 self._halts.pop(0)
                 if self._prefixes is not None:
                     self._prefixes.keep(self.decoder, self.ids[:end])
-            if end == len(self.ids):
+            if logits is not None or end == last:
                 return logits
-            if end == last:
-                return None
 
     @property
     def room(self) -> int:
@@ -288,13 +297,13 @@ class Generation:
 
 
 @overload
-def first_piece(run: Generation, prefill: Prefill) -> Piece: ...
+def first_piece(run: Generation, reader: Reader) -> Piece: ...
 @overload
-def first_piece(run: Generation, prefill: Prefill, most_tokens: int) -> Piece | None: ...
-def first_piece(run: Generation, prefill: Prefill, most_tokens: int | None = None) -> Piece | None:
+def first_piece(run: Generation, reader: Reader, most_tokens: int) -> Piece | None: ...
+def first_piece(run: Generation, reader: Reader, most_tokens: int | None = None) -> Piece | None:
     """Reads the prompt to its end, or at most so many tokens of it: the next call goes on, as None says."""
     begin = time.perf_counter()
-    logits = run.read_prompt(prefill, most_tokens)
+    logits = run.read_prompt(reader, most_tokens)
     run.prefill_seconds += time.perf_counter() - begin
     if logits is None:
         return None
@@ -306,7 +315,7 @@ def first_piece(run: Generation, prefill: Prefill, most_tokens: int | None = Non
 
 def pieces(run: Generation) -> Iterator[Piece]:
     """One sequence by itself: does the work as far as it is asked to. Exactly one piece a token."""
-    yield first_piece(run, run.decoder.prefill)
+    yield first_piece(run, run.decoder)
     while run.finish_reason is None:
         if run.drafting is not None:
             yield from run.drafting.advance(run)

@@ -165,7 +165,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # lm_eval has no types
         decoder = self._reading(ids[: first + 1])
         self._seen = ids
         if decoder.length < first:
-            decoder.prefill(ids[decoder.length : first])
+            decoder.read(ids[decoder.length : first])
         log_probability, greedy = 0.0, True
         for begin in range(0, len(continuation), _core.CHUNK_TOKENS):
             tokens = continuation[begin : begin + _core.CHUNK_TOKENS]
