@@ -263,6 +263,20 @@ def test_other_json_is_refused(saved, tmp_path, text):
     assert_refused(tmp_path / "fox.chat", with_text(saved[0], text))
 
 
+def test_what_no_chat_was_saved_in_is_refused(saved, tmp_path):
+    """The remedy is not read_chat, which would say the same."""
+    path = tmp_path / "fox.chat"
+    for data, remedy in (
+        (b"# Foxes", "Pass a file that Chat.save wrote"),
+        (saved[0].replace(b" 1 ", b" 2 ", 1), "Update"),
+    ):
+        path.write_bytes(data)
+        for read in (gemmule.read_chat, chat_model("mobile", "static").load_chat):
+            with pytest.raises(gemmule.FormatError) as refused:
+                read(path)
+            assert refused.value.remedy.startswith(remedy)
+
+
 def test_ids_outside_of_the_vocabulary_are_refused(saved, tmp_path):
     for wrong in (-1, 640, 2**31 - 1):
         data = bytearray(saved[0])

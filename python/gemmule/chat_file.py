@@ -228,9 +228,11 @@ def _read_words(file: Path, stream: BinaryIO) -> tuple[SavedChat, list[_Part], i
     line = stream.read(_FIRST_LINE_BYTES)
     found = _FIRST_LINE.fullmatch(line)
     if found is None:
-        raise _damaged(file, "not the first line of a saved chat", "gemmule-chat 1 ...", repr(line[:20]))
+        what, remedy = "not the first line of a saved chat", "Pass a file that Chat.save wrote."
+        raise _damaged(file, what, "gemmule-chat 1 ...", repr(line[:20]), remedy=remedy)
     if int(found[1]) != _VERSION:
-        raise _damaged(file, "a version of the format that is not read here", str(_VERSION), found[1].decode())
+        what, remedy = "a version of the format that is not read here", "Update gemmule, or save the chat anew."
+        raise _damaged(file, what, str(_VERSION), found[1].decode(), remedy=remedy)
     size = int(found[2])
     if size > os.fstat(stream.fileno()).st_size - _FIRST_LINE_BYTES:
         raise _damaged(file, "an end before that of its JSON", f"{size} bytes of JSON", "fewer")
@@ -327,10 +329,10 @@ def _first_difference(wanted: Sequence[object], found: Sequence[object]) -> tupl
     return f"{len(wanted)} parts", f"{len(found)} parts"
 
 
-def _damaged(file: Path, what: str, expected: str, found: str) -> FormatError:
+def _damaged(file: Path, what: str, expected: str, found: str, *, remedy: str = _DAMAGED) -> FormatError:
     return FormatError(
         f"{file}: {what}: expected {expected}; found {found}",
-        remedy=_DAMAGED,
+        remedy=remedy,
         file=str(file),
         expected=expected,
         found=found,

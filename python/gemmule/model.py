@@ -577,8 +577,10 @@ class Model:
             messages = check(prompt)
             refuse_media(messages)
             ids = self._need_tokenizer().encode_messages(messages)
-        else:
+        elif isinstance(prompt, Iterable):
             ids = prompt  # type: ignore[assignment]
+        else:
+            raise ArgumentError(f"the prompt is {prompt!r:.80}; expected text, messages, or token ids")
         return arguments.token_ids(ids, self.vocab_size)
 
     def __repr__(self) -> str:
