@@ -7,9 +7,9 @@
 namespace gemmule {
 namespace {
 
-constexpr std::size_t kParts = 16;              // threads that count at once, at most
-constexpr std::size_t kPartValues = 32 * 1024;  // for which a histogram of their own is worth it, at least
-constexpr double kCountCost = 2.0;              // ns a value, roughly
+constexpr std::size_t kParts = 16;            // threads that count at once, at most
+constexpr std::size_t kPartValues = 1 << 15;  // for which a histogram of their own is worth it, at least
+constexpr double kCountCost = 2.0;            // ns a value, roughly
 
 }  // namespace
 

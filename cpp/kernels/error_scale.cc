@@ -122,7 +122,8 @@ float LeastSquaresScale(CodeRange range, const float* x, std::size_t n) {
     return error;
   };
   for (int i = 0; i < kCoarse; ++i) {
-    if (try_scale(scale /= kCoarseStep) > kHopeless * least_error) break;
+    scale /= kCoarseStep;
+    if (try_scale(scale) > kHopeless * least_error) break;
   }
   try_scale(ExpectedErrorScale(range, x, n));
   scale = best / kCoarseStep;

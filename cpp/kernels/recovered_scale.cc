@@ -162,7 +162,7 @@ std::optional<float> RecoveredScale(Encoding codes, Encoding source, Encoding sc
     const Weights weights(RangeOf(codes), source, x, sign);
     const auto is_good = [&](float scale) { return IsOnGrid(codes, source, x, sign * scale); };
     Found best;
-    for (double code = weights.Limit(largest); code >= 1.0; --code) {
+    for (int code = static_cast<int>(weights.Limit(largest)); code >= 1; --code) {
       const Found found = FoundWithin(weights, {products.low / code, products.high / code}, scales, is_good);
       if (found.squared_error < best.squared_error) best = found;
     }
