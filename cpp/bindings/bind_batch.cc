@@ -62,9 +62,10 @@ std::vector<std::int32_t> Sample(Batch& batch, const std::vector<std::shared_ptr
 
 void BindBatch(py::module_& module) {
   py::class_<Batch>(module, "Batch")
-      .def(
-          py::init([](std::shared_ptr<Checkpoint> checkpoint) { return std::make_unique<Batch>(ModelOf(checkpoint)); }),
-          py::arg("model"))
+      .def(py::init([](const std::shared_ptr<Checkpoint>& checkpoint) {
+             return std::make_unique<Batch>(ModelOf(checkpoint));
+           }),
+           py::arg("model"))
       .def("prefill", &Prefill, py::arg("decoder"), py::arg("ids").noconvert())
       .def("read", &Read, py::arg("decoder"), py::arg("ids").noconvert())
       .def("step", &Step, py::arg("decoders"), py::arg("ids").noconvert())

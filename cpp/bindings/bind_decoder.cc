@@ -129,8 +129,9 @@ Parallel::StopCheck AskForSignals() {
 
 void BindDecoder(py::module_& module) {
   py::class_<Decoder, std::shared_ptr<Decoder>>(module, "Decoder")
-      .def(py::init(
-               [](std::shared_ptr<Checkpoint> checkpoint) { return std::make_shared<Decoder>(ModelOf(checkpoint)); }),
+      .def(py::init([](const std::shared_ptr<Checkpoint>& checkpoint) {
+             return std::make_shared<Decoder>(ModelOf(checkpoint));
+           }),
            py::arg("model"))
       .def_property_readonly("length", &Decoder::length)
       .def_property_readonly("cache_bytes", &Decoder::cache_bytes)

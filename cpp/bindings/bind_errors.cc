@@ -20,7 +20,7 @@ void Raise(const char* name, const Error& error) {
   PyErr_SetObject(type.ptr(), instance.ptr());
 }
 
-void Translate(std::exception_ptr pointer) {
+void Translate(std::exception_ptr pointer) {  // NOLINT(performance-unnecessary-value-param): pybind11's signature
   try {
     if (pointer) std::rethrow_exception(pointer);
   } catch (const FormatError& error) {
