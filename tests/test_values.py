@@ -107,6 +107,15 @@ def test_rows_of_tables_are_looked_at(kind, table, value, tmp_path, request):
     assert np.isfinite(model.logits([7, 8])[:, 6:]).all()  # the model can be used as before
 
 
+@pytest.fixture(params=[0, -1], ids=["best", "baseline"])
+def any_target(request):
+    """The best instruction set and the last, which has no float16 of its own on x86-64."""
+    testing = gemmule._core.testing
+    testing.set_target(testing.targets()[request.param])
+    yield
+    testing.set_target(None)
+
+
 def spoiled_gguf(path, type, value, folder):
     """With the scale of the first block of a matrix set."""
     file = hostile_gguf.read(path)
@@ -125,7 +134,7 @@ def spoiled_gguf(path, type, value, folder):
 @pytest.mark.parametrize("value", ODD)
 @pytest.mark.parametrize("activations", ["float32", "int8"])
 @pytest.mark.parametrize("type", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"])
-def test_scales_of_blocks_reach_the_logits(tmp_path, type, activations, value):
+def test_scales_of_blocks_reach_the_logits(tmp_path, type, activations, value, any_target):
     """NaN or infinity in one block: no crash, no ordinary numbers, and no token is drawn."""
     path = make_gguf(tmp_path, matrices=type, **OF_256)
     model = gemmule.load(spoiled_gguf(path, type, value, tmp_path), activations=activations)

@@ -50,9 +50,8 @@ using FourQuads = VU8[4];
 // The first of the floats16 in each lane's two, and the second.
 HWY_INLINE VPF32 LowHalf(VI32 words) {
   const hn::Rebind<std::uint16_t, PF32> d16;
-  const hn::Rebind<hwy::float16_t, PF32> dh;
   const auto bits = hn::And(words, hn::Set(I32(), 0xffff));
-  return hn::PromoteTo(PF32(), hn::BitCast(dh, hn::TruncateTo(d16, hn::BitCast(hn::RebindToUnsigned<I32>(), bits))));
+  return FromHalfBits(PF32(), hn::TruncateTo(d16, hn::BitCast(hn::RebindToUnsigned<I32>(), bits)));
 }
 HWY_INLINE VPF32 HighHalf(VI32 words) { return LowHalf(hn::ShiftRight<16>(words)); }
 
@@ -323,13 +322,12 @@ class PanelRows {
   template <class Field, class Out>
   HWY_INLINE void Halves(std::size_t block, std::size_t n, const Field& field, const Out& out) const {
     const hn::Rebind<std::uint16_t, PF32> d16;
-    const hn::Rebind<hwy::float16_t, PF32> dh;
     HWY_ALIGN std::uint16_t bits[kPanelGroups][kPanelRows];
     for (std::size_t b = 0; b < n; ++b) {
       for (std::size_t r = 0; r < kPanelRows; ++r) bits[b][r] = field(At(r, block + b)).Bits();
     }
     for (std::size_t b = 0; b < n; ++b) {
-      out(b, hn::PromoteTo(PF32(), hn::BitCast(dh, hn::Load(d16, bits[b]))));
+      out(b, FromHalfBits(PF32(), hn::Load(d16, bits[b])));
     }
   }
 

@@ -40,8 +40,7 @@ HWY_INLINE VF32 Decode(const std::byte* row, std::size_t at, std::size_t count, 
   } else if constexpr (kEncoding == Encoding::kBF16) {
     return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, LoadItems<std::uint16_t>(row, at, count))));
   } else if constexpr (kEncoding == Encoding::kF16) {
-    const hn::Rebind<hwy::float16_t, F32> dh;
-    return hn::PromoteTo(d, hn::BitCast(dh, LoadItems<std::uint16_t>(row, at, count)));
+    return FromHalfBits(d, LoadItems<std::uint16_t>(row, at, count));
   } else if constexpr (kEncoding == Encoding::kC8) {
     return hn::ConvertTo(d, hn::PromoteTo(di, LoadItems<std::int8_t>(row, at, count)));
   } else {

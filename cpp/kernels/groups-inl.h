@@ -47,9 +47,7 @@ struct Group {
 
 HWY_INLINE float ToFloat(StoredF16 stored) {
   const hn::CappedTag<float, 4> d;
-  const hn::Rebind<std::uint16_t, decltype(d)> d16;
-  const hn::Rebind<hwy::float16_t, decltype(d)> dh;
-  return hn::GetLane(hn::PromoteTo(d, hn::BitCast(dh, hn::Set(d16, stored.Bits()))));
+  return hn::GetLane(FromHalfBits(d, hn::Set(hn::Rebind<std::uint16_t, decltype(d)>(), stored.Bits())));
 }
 
 // Bytes shifted right (left where kShift < 0), and the bits of `mask` kept. The shift is one of 16-bit lanes: `mask`

@@ -10,6 +10,8 @@
 #endif
 
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <utility>
 
 #include "hwy/highway.h"
@@ -36,6 +38,19 @@ template <std::size_t kN, class Body>
 HWY_INLINE void Unroll(Body&& body) {
   [&]<std::size_t... kI>(std::index_sequence<kI...>)
       GEMMULE_LAMBDA { (body(std::integral_constant<std::size_t, kI>()), ...); }(std::make_index_sequence<kN>());
+}
+
+// The floats that `bits` are as float16, infinities and NaN among them.
+template <class D>
+HWY_INLINE hn::Vec<D> FromHalfBits(D d, hn::Vec<hn::Rebind<std::uint16_t, D>> bits) {
+  const auto floats = hn::PromoteTo(d, hn::BitCast(hn::Rebind<hwy::float16_t, D>(), bits));
+#if HWY_TARGET == HWY_SSE2
+  // What stands in for PromoteTo takes their exponent for one more, the numbers for 65536 and above.
+  const auto is_finite = hn::Lt(hn::Abs(floats), hn::Set(d, 65536.0f));
+  return hn::IfThenElse(is_finite, floats, hn::Or(floats, hn::Set(d, std::numeric_limits<float>::infinity())));
+#else
+  return floats;
+#endif
 }
 
 // 16 -> 8 -> 4 -> 2 -> 1, the upper half added to the lower.
