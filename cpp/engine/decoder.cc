@@ -1,7 +1,6 @@
 #include "engine/decoder.h"
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <unordered_set>
 #include <utility>
@@ -9,31 +8,8 @@
 #include "base/error.h"
 #include "engine/pass.h"
 #include "kernels/log_sum_exp.h"
-#include "quant/scale_view.h"
 
 namespace gemmule {
-namespace {
-
-// Throws FormatError for a state of another size, or with a number in it that no layer gives.
-void CheckState(const KvCache::Extent& extent, std::span<const std::byte> state) {
-  const std::string name = "layer " + std::to_string(extent.layer);
-  if (state.size() != extent.bytes) {
-    throw FormatError("the state has another size than its layer's keys and values",
-                      {.tensor = name,
-                       .expected = std::to_string(extent.bytes) + " bytes",
-                       .found = std::to_string(state.size()) + " bytes"});
-  }
-  if (IsCoded(extent.encoding)) return;
-  for (std::size_t i = 0; i < state.size() / RowBytes(extent.encoding, 1); ++i) {
-    if (!std::isfinite(FloatAt(extent.encoding, state.data(), i))) {
-      throw FormatError("the state holds a number that is not finite",
-                        {.tensor = name, .expected = "finite numbers", .found = "NaN or infinity"});
-    }
-  }
-}
-
-}  // namespace
-
 Decoder::Decoder(std::shared_ptr<const Model> model, Observer* observer)
     : model_(std::move(model)), cache_(*model_, Forward::kChunk), scratch_(*model_, observer) {}
 
@@ -199,12 +175,6 @@ std::shared_ptr<Decoder> Decoder::FromStates(std::shared_ptr<const Model> model,
                        "Load the model with a larger context=, up to the checkpoint's own.");
   }
   auto decoder = std::make_shared<Decoder>(std::move(model));
-  const std::vector<KvCache::Extent> extents = decoder->Extents(length);
-  if (states.size() != extents.size()) {
-    throw FormatError("a cache needs the states of all layers that own keys and values",
-                      {.expected = std::to_string(extents.size()) + " states", .found = std::to_string(states.size())});
-  }
-  for (std::size_t i = 0; i < extents.size(); ++i) CheckState(extents[i], states[i]);
   decoder->cache_.Import(length, states);
   decoder->length_ = length;
   return decoder;

@@ -1,11 +1,13 @@
 #include "model/kv_cache.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "quant/scale_view.h"
 
 namespace gemmule {
 namespace {
@@ -23,6 +25,24 @@ std::size_t BlocksFor(std::size_t positions) { return (positions + KvView::kBloc
 
 // The first position that a sliding layer needs behind `length` tokens.
 std::size_t Oldest(std::size_t length, std::size_t window) { return length + 1 > window ? length + 1 - window : 0; }
+
+// Throws FormatError for a state of another size, or with a number in it that no layer gives.
+void CheckState(const KvCache::Extent& extent, std::span<const std::byte> state) {
+  const std::string name = "layer " + std::to_string(extent.layer);
+  if (state.size() != extent.bytes) {
+    throw FormatError("the state has another size than its layer's keys and values",
+                      {.tensor = name,
+                       .expected = std::to_string(extent.bytes) + " bytes",
+                       .found = std::to_string(state.size()) + " bytes"});
+  }
+  if (IsCoded(extent.encoding)) return;
+  for (std::size_t i = 0; i < state.size() / RowBytes(extent.encoding, 1); ++i) {
+    if (!std::isfinite(FloatAt(extent.encoding, state.data(), i))) {
+      throw FormatError("the state holds a number that is not finite",
+                        {.tensor = name, .expected = "finite numbers", .found = "NaN or infinity"});
+    }
+  }
+}
 
 }  // namespace
 
@@ -137,9 +157,14 @@ void KvCache::Export(const Extent& extent, std::span<std::byte> out) const {
 }
 
 void KvCache::Import(std::size_t length, std::span<const std::span<const std::byte>> states) {
+  const std::vector<Extent> extents = Extents(length);
+  if (states.size() != extents.size()) {
+    throw FormatError("a cache needs the states of all layers that own keys and values",
+                      {.expected = std::to_string(extents.size()) + " states", .found = std::to_string(states.size())});
+  }
+  for (std::size_t n = 0; n < extents.size(); ++n) CheckState(extents[n], states[n]);
   Reserve(0, length);
   oldest_ = Oldest(length, window_);
-  const std::vector<Extent> extents = Extents(length);
   for (std::size_t n = 0; n < extents.size(); ++n) {
     LayerCache& layer = layers_[extents[n].layer];
     const std::size_t step = PositionBytes(layer.encoding, layer.heads, layer.head_dim);

@@ -66,8 +66,8 @@ class KvCache {
   std::vector<Extent> Extents(std::size_t length) const;
   // Copies one of Extents(length) out; Holds(length), and out.size() == extent.bytes.
   void Export(const Extent& extent, std::span<std::byte> out) const;
-  // Makes an empty cache one of `length` tokens, from a copy of each of Extents(length): states[i].size() ==
-  // Extents(length)[i].bytes.
+  // Makes an empty cache one of `length` tokens, from all of Extents(length) as Export gave them. Throws FormatError,
+  // and is still empty, where states are missing, of another size, or not finite.
   void Import(std::size_t length, std::span<const std::span<const std::byte>> states);
 
  private:

@@ -17,6 +17,7 @@ sys.path.insert(0, str(TESTS))
 import hostile_gguf  # noqa: E402
 from checkpoints import FULL, SLIDING, make_checkpoint  # noqa: E402
 from compressed_folders import grouped, repacked  # noqa: E402
+from drafter_folders import make_drafter  # noqa: E402
 from gguf_folders import as_gguf  # noqa: E402
 from hostile import write_safetensors  # noqa: E402
 from hostile_gguf import ARRAY, BOOL, STRING, Array, Gguf  # noqa: E402
@@ -50,6 +51,16 @@ TINY = {
     "head_dim": 2,
     "global_head_dim": 4,
     "vocab_size": 8,
+}
+# What fuzz_drafter.cc has for a model.
+TARGET = {
+    "layer_types": [SLIDING, FULL, FULL],
+    "layers": [{"head_dim": size, "num_key_value_heads": 1} for size in (2, 4, 4)],
+    "hidden_size": 4,
+    "vocab_size": 16,
+    "sliding_window": 16,
+    "rope_sliding": {"rope_theta": 1e4},
+    "rope_full": {"rope_theta": 1e6, "partial_rotary_factor": 0.25},
 }
 
 
@@ -108,7 +119,7 @@ def gguf(folder: Path) -> None:
 
 
 def folder(to: Path) -> None:
-    """Whole tiny models in every form: config.json, a zero byte, model.safetensors."""
+    """Whole tiny models in every form."""
     two = TINY | {"layer_types": [SLIDING, FULL], "num_kv_shared_layers": 0}
     experts = {"enable_moe_block": True, "num_experts": 2, "top_k_experts": 1, "moe_intermediate_size": 2}
     words = {"hidden_size": 16, "intermediate_size": 16, "head_dim": 8, "global_head_dim": 8}
@@ -124,8 +135,34 @@ def folder(to: Path) -> None:
         forms["channels"] = repacked(forms["mobile"], root / "channels")
         forms["groups"] = grouped(make_checkpoint(root / "wide", **two | groups | without_inputs), root / "groups")
         for name, form in forms.items():
-            config = json.dumps(json.loads((form / "config.json").read_text())).encode()
-            (to / name).write_bytes(config + bytes(1) + (form / "model.safetensors").read_bytes())
+            (to / name).write_bytes(in_one_file(form))
+
+
+def drafter(to: Path) -> None:
+    """Drafters for TARGET, likewise."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, options in {"plain": {}, "ordered": {"ordered": True}, "unified": {"unified": True}}.items():
+            made = make_drafter(Path(scratch) / name, TARGET, width=4, mlp_width=4, **options)
+            (to / name).write_bytes(in_one_file(made))
+
+
+def state(to: Path) -> None:
+    """Caches as they are, and with a state that is longer, shorter or missing: fuzz_state.cc has the header."""
+    for kv, (sliding, full) in enumerate([(4, 4), (2, 2), (1, 0.5)]):  # bytes of an element
+        for length in (1, 20, 70):
+            window, half_head_dim = 8, 2
+            bytes_of = 4 * (1 + half_head_dim) * (min(length, window) * sliding + length * full)
+            for odd_state, odd_bytes in ((255, 0), (0, 1), (1, -1), (2, 0)):
+                header = bytes([kv, window, half_head_dim, half_head_dim, 0, 0, odd_state, odd_bytes & 255])
+                (to / f"{kv}-{length}-{odd_state}").write_bytes(
+                    header + struct.pack("<Q", length) + bytes(int(bytes_of))
+                )
+
+
+def in_one_file(folder: Path) -> bytes:
+    """As InputFolder takes it: config.json, a zero byte, model.safetensors."""
+    config = json.dumps(json.loads((folder / "config.json").read_text())).encode()
+    return config + bytes(1) + (folder / "model.safetensors").read_bytes()
 
 
 def cut_vocabulary(file: Gguf, count: int) -> Iterator[tuple[str, tuple[int, object]]]:
@@ -149,6 +186,8 @@ def words(value: object) -> Iterator[str]:
 
 
 def dictionary(target: str, seeds: Path) -> set[str]:
+    if target == "state":
+        return set()
     if target == "gguf":
         files = [hostile_gguf.read(path) for path in seeds.iterdir() if not path.name.startswith("lie-")]
         return {key for file in files for key in file.keys} | {tensor.name for file in files for tensor in file.tensors}
@@ -158,11 +197,11 @@ def dictionary(target: str, seeds: Path) -> set[str]:
 
 
 def main() -> None:
-    for target in (safetensors, gguf, config, folder, tokenizer):
+    for target in (safetensors, gguf, config, folder, drafter, tokenizer, state):
         seeds = Path(sys.argv[1]) / target.__name__
         seeds.mkdir(parents=True)
         target(seeds)
-        lines = []
+        lines = ["# Words of the seeds.\n"]  # libFuzzer takes no empty file
         for word in sorted(dictionary(target.__name__, seeds)):
             escaped = "".join(chr(b) if 0x20 <= b < 0x7F and b not in b'\\"' else f"\\x{b:02x}" for b in word.encode())
             if word and len(word.encode()) <= 64:

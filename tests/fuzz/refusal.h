@@ -12,6 +12,12 @@ namespace gemmule::fuzz {
 
 inline bool IsShowable(std::string_view text) { return Printable(text, text.size()) == text; }
 
+inline void Require(bool complete, const Error& error) {
+  if (complete && !error.remedy().empty() && IsShowable(error.what())) return;
+  __builtin_printf("an incomplete message: %s\n%s\n", error.what(), error.remedy().c_str());
+  std::abort();
+}
+
 // Calls `read`. True where it did not refuse.
 template <class Read>
 bool Accepts(const Read& read) {
@@ -19,11 +25,7 @@ bool Accepts(const Read& read) {
     read();
     return true;
   } catch (const Error& error) {
-    const bool complete = !error.where().file.empty() && !error.remedy().empty() && IsShowable(error.what());
-    if (!complete) {
-      __builtin_printf("an incomplete message: %s\n%s\n", error.what(), error.remedy().c_str());
-      std::abort();
-    }
+    Require(!error.where().file.empty(), error);
     return false;
   }
 }
