@@ -254,9 +254,13 @@ def inputs(**fields):
         lambda config: config.pop("config_groups"),
         lambda config: config.update(format="mixed-precision", transform_config=None, sparsity_config=None),
         weights(strategy=None),
+        weights(num_bits=None),
+        lambda config: config["config_groups"].update(group_1={"targets": []}),
+        lambda config: config["transform_config"].update(config_groups={}),
         weights(actorder=None, observer_kwargs={}, zp_dtype=None),
         inputs(),
         inputs(dynamic=True, strategy="token", type="float"),
+        inputs(dynamic="local", strategy="group", type="float"),
     ],
 )
 def test_other_spellings_of_the_same_scheme(tmp_path, change):
@@ -302,6 +306,8 @@ def test_schemes_that_are_not_run(tmp_path, change, field):
     "change",
     [
         weights(group_size=0),
+        weights(group_size=(1 << 20) + 1),
+        weights(strategy=None, group_size=0),
         weights(group_size="32"),
         weights(strategy="group", group_size=None),
         weights(num_bits=4.0),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gemmule
-from checkpoints import E4B_MOBILE, make_checkpoint
+from checkpoints import E4B_MOBILE, FULL, SLIDING, make_checkpoint
 from drafter_folders import make_drafter
 from gemmule.drafters import find, published
 from gemmule.reference import Reference, ReferenceDrafter, draft
@@ -188,6 +188,20 @@ def test_of_another_model():
     for target in ("dense", "e4b", "moe"):
         with pytest.raises(gemmule.UnsupportedError, match="made for another model"):
             gemmule.load(FIXTURES / target, mtp=FIXTURES / "mtp")
+
+
+def test_of_a_model_with_other_types_of_layers(tmp_path):
+    """Its sliding layers have no keys to read."""
+    model = make_checkpoint(tmp_path / "model", layer_types=[FULL, FULL], num_kv_shared_layers=0)
+    config = gemmule.load(model).info["config"]
+    folder = make_drafter(
+        tmp_path / "drafter",
+        config | {"rope_sliding": config["rope_full"]},
+        changed={"layer_types": [SLIDING, SLIDING, SLIDING, FULL]},
+    )
+    with pytest.raises(gemmule.UnsupportedError, match="made for another model") as error:
+        gemmule.load(model, mtp=folder)
+    assert error.value.tensor == "layer_types"
 
 
 def test_what_is_no_drafter(tmp_path):

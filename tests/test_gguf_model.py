@@ -18,10 +18,12 @@ from hostile_gguf import (
     F32,
     F64,
     I8,
+    I16,
     I32,
     I64,
     LIES,
     STRING,
+    U8,
     U16,
     U32,
     U64,
@@ -447,13 +449,37 @@ def test_text_needs_a_tokenizer(tmp_path, dense):
         model.generate("Once")
 
 
-@pytest.mark.parametrize("kind", [I8, U32, I64, U64])
+@pytest.mark.parametrize("kind", [U8, I8, I16, U32, I64, U64])
 def test_token_types_of_any_integer_type(tmp_path, dense, kind):
     types = dense.keys["tokenizer.ggml.token_type"][1].items
     path = dense.with_keys(tokenizer__ggml__token_type=(ARRAY, Array(kind, types))).write(tmp_path / "a.gguf")
     tokenizer = load(path).tokenizer
     for id in range(tokenizer.vocab_size):
         assert tokenizer.has_text(id) == load(DENSE).tokenizer.has_text(id)
+
+
+@pytest.mark.parametrize("kind", [U16, I32, U64, F64])
+def test_a_softcap_of_any_type(tmp_path, dense, dense_logits, kind):
+    path = dense.with_keys(gemma4__final_logit_softcapping=(kind, 30)).write(tmp_path / "a.gguf")
+    assert np.array_equal(load(path).logits(IDS), dense_logits)
+
+
+def test_a_softcap_of_zero_is_none(tmp_path, dense):
+    path = dense.with_keys(gemma4__final_logit_softcapping=(F32, 0.0)).write(tmp_path / "a.gguf")
+    none = dense.with_keys(gemma4__final_logit_softcapping=None).write(tmp_path / "b.gguf")
+    assert np.array_equal(load(path).logits(IDS), load(none).logits(IDS))
+
+
+def test_positions_that_are_not_stretched(tmp_path, dense, dense_logits):
+    path = dense.with_keys(gemma4__rope__scaling__type=(STRING, "none")).write(tmp_path / "a.gguf")
+    assert np.array_equal(load(path).logits(IDS), dense_logits)
+
+
+def test_unused_and_unknown_tokens(tmp_path, dense):
+    types = [*dense.keys["tokenizer.ggml.token_type"][1].items[:-2], 2, 5]
+    path = dense.with_keys(tokenizer__ggml__token_type=(ARRAY, Array(I32, types))).write(tmp_path / "a.gguf")
+    tokenizer = load(path).tokenizer
+    assert [tokenizer.has_text(id) for id in (638, 639)] == [False, True]
 
 
 @pytest.mark.parametrize("kind", [F32, F64])

@@ -21,9 +21,12 @@ from fakes import TOKENIZER
 from gemmule.errors import GemmuleError
 from gemmule.reference import read_folder
 from hostile import (
+    chat_cases,
     config_cases,
+    drafter_cases,
     gguf_cases,
     gguf_model_cases,
+    hf_model_cases,
     index_cases,
     safetensors_cases,
     template_cases,
@@ -36,7 +39,17 @@ from memory_peak import peak_growth
 TESTS = Path(__file__).parent
 SECONDS, BYTES = 0.1, 64e6
 
-FAMILIES = (safetensors_cases, index_cases, gguf_cases, gguf_model_cases, config_cases, tokenizer_cases)
+FAMILIES = (
+    safetensors_cases,
+    index_cases,
+    gguf_cases,
+    gguf_model_cases,
+    config_cases,
+    hf_model_cases,
+    tokenizer_cases,
+    drafter_cases,
+    chat_cases,
+)
 CASES = [
     pytest.param(case, id=f"{family.__name__.removeprefix('hostile.').removesuffix('_cases')}: {case.name}")
     for family in FAMILIES

@@ -113,6 +113,7 @@ INVALID = {
     "a high surrogate before text": b'"\\ud83eabc"',
     "a high surrogate before another": b'"\\ud83e\\ud83e"',
     "a high surrogate before a letter": b'"\\ud83e\\u0041"',
+    "a high surrogate before a private character": b'"\\ud83e\\ue000"',
     "a lone low surrogate": b'"\\udd8a"',
     "a stray continuation byte": b'"\x80"',
     "an overlong form of two": b'"\xc0\xaf"',

@@ -27,7 +27,8 @@ void RefuseJointMatrices(const GgufFiles& checkpoint) {
                            {.file = checkpoint.weights.files[tensor.file]->path(),
                             .tensor = tensor.name,
                             .offset = tensor.offset,
-                            .expected = "attn_q, attn_k and attn_v"});
+                            .expected = "attn_q, attn_k and attn_v",
+                            .found = "attn_qkv"});
   }
 }
 

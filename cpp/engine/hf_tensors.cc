@@ -82,14 +82,20 @@ HfTensors::Stored HfTensors::FindPlain(const std::string& name, std::size_t rows
     if (elements.shape != Shape{rows, cols}) WrongShape(elements, elements.dtype_name + " " + ShapeText({rows, cols}));
     if (packing_ == Packing::kCompressedTensors && Has(name + ".weight_scale")) {
       throw UnsupportedError("weights saved before their compression are not run", "Save the model compressed.",
-                             {.file = At(elements).file, .tensor = elements.name, .found = elements.dtype_name});
+                             {.file = At(elements).file,
+                              .tensor = elements.name,
+                              .expected = "codes, where there are scales",
+                              .found = elements.dtype_name});
     }
     return {*encoding, &elements, nullptr};
   }
   if (IsSmallFloat(elements)) {
     throw UnsupportedError("weights of small floats are not run",
                            "Use a checkpoint with integer weights (mobile, W4A16, GGUF) or the bfloat16 one.",
-                           {.file = At(elements).file, .tensor = elements.name, .found = elements.dtype_name});
+                           {.file = At(elements).file,
+                            .tensor = elements.name,
+                            .expected = "BF16, F16, F32, or packed U8 or I8",
+                            .found = elements.dtype_name});
   }
   if (!IsPacked(elements.dtype)) WrongShape(elements, "BF16, F16, F32, or packed U8 or I8");
   Stored stored{PackedEncoding(elements, rows, cols), &elements, nullptr};
@@ -149,7 +155,10 @@ void HfTensors::RefuseUnsupported(const std::string& name) const {
     const TensorView& tensor = *files_.Find(FileName(name + suffix));
     throw UnsupportedError("zero points and reordered columns are not run",
                            "Use a checkpoint quantized symmetrically and without actorder, as Google's are.",
-                           {.file = At(tensor).file, .tensor = tensor.name});
+                           {.file = At(tensor).file,
+                            .tensor = tensor.name,
+                            .expected = "no tensor of this name",
+                            .found = tensor.dtype_name + " " + ShapeText(tensor.shape)});
   }
 }
 
@@ -223,7 +232,10 @@ ExpertMatrices HfTensors::Stack(const std::string& name, std::size_t experts, st
                                 std::size_t all_rows, std::size_t cols) {
   if (packing_ != Packing::kNone && !Has(name)) {
     throw UnsupportedError("packed experts are not run", "Use the GGUF file or the bfloat16 checkpoint of this model.",
-                           {.file = At(files_.tensors[0]).file, .tensor = FileName(name), .found = "no such tensor"});
+                           {.file = At(files_.tensors[0]).file,
+                            .tensor = FileName(name),
+                            .expected = "the experts' matrices as floats, in one tensor",
+                            .found = "no such tensor"});
   }
   const TensorView& tensor = Need(name);
   const auto encoding = FloatEncoding(tensor.dtype);

@@ -74,7 +74,7 @@ std::shared_ptr<const DrafterCheckpoint> LoadDrafter(const std::string& folder,
   if (std::filesystem::is_regular_file(folder, ignored)) {
     throw UnsupportedError("drafters in single files are not run",
                            "Use the drafter's Hugging Face folder, with config.json and safetensors.",
-                           {.file = folder});
+                           {.file = folder, .expected = "a folder", .found = "a file"});
   }
   CheckpointFiles opened = OpenCheckpoint(folder);
   HfDrafterConfig hf = ReadDrafterConfig(opened.config, opened.config_path);

@@ -427,19 +427,11 @@ std::string GgufValue::TypeName() const {
 }
 
 void GgufValue::Fail(const std::string& what, std::string expected) const {
-  std::string found = TypeName();
-  if (!is_array_ && type_ == GgufType::kString) {
-    found = Quoted(String());
-  } else if (!is_array_ && type_ == GgufType::kBool) {
-    found = Bool() ? "true" : "false";
-  } else if (IsOne(GgufType::kF32) || IsOne(GgufType::kF64)) {
-    found += " " + std::to_string(Number());
-  } else if (IsOne(GgufType::kU64)) {
-    found += " " + std::to_string(Unsigned());
-  } else if (!is_array_) {
-    found += " " + std::to_string(Int());
-  }
-  Fail(what, std::move(expected), std::move(found));
+  const bool is_float = IsOne(GgufType::kF32) || IsOne(GgufType::kF64);
+  const std::string number = is_float                ? std::to_string(Number())
+                             : IsOne(GgufType::kU64) ? std::to_string(Unsigned())
+                                                     : std::to_string(Int());
+  Fail(what, std::move(expected), TypeName() + " " + number);
 }
 
 void GgufValue::Fail(const std::string& what, std::string expected, std::string found) const {
@@ -499,7 +491,6 @@ GgufValue GgufValue::Child(std::size_t index) const {
   if (!is_array_ || type_ == GgufType::kString) {
     Fail("a value of the wrong type", "an array of numbers or flags", TypeName());
   }
-  if (index >= size()) Fail("an array is too short", "an element " + std::to_string(index));
   const auto bytes = static_cast<std::size_t>(Info(type_).bytes);
   return GgufValue(*file_, key_ + "[" + std::to_string(index) + "]", type_, false, 1,
                    bytes_.subspan(index * bytes, bytes));

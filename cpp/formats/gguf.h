@@ -51,7 +51,7 @@ class GgufValue {
   bool Bool() const;
   std::string_view String() const;  // any bytes: nobody has checked that they are UTF-8
 
-  // Of an array of numbers or flags.
+  // Of an array of numbers or flags; index < size().
   GgufValue Child(std::size_t index) const;
   // Of a long array of numbers: each child's Int or Number. Messages have the array's key and the child's offset.
   std::vector<std::int64_t> Ints() const;
@@ -65,7 +65,7 @@ class GgufValue {
   // "u32", "string", "array of 3 i32"
   std::string TypeName() const;
 
-  // Throws the FormatError that names this value. Without `found`, the value itself is what was found.
+  // Throws the FormatError that names this value. Without `found`, what was found is the value itself: a number.
   [[noreturn]] void Fail(const std::string& what, std::string expected) const;
   [[noreturn]] void Fail(const std::string& what, std::string expected, std::string found) const;
 

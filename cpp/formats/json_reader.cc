@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <charconv>
-#include <cmath>
 #include <cstring>
 #include <system_error>
 
@@ -113,7 +112,7 @@ std::variant<std::int64_t, double> JsonReader::Number() {
   if (integer && std::from_chars(first, last, whole).ec == std::errc()) return whole;
   double real = 0.0;
   const auto result = std::from_chars(first, last, real);
-  if (result.ec != std::errc() || !std::isfinite(real)) {
+  if (result.ec != std::errc()) {
     at_ = start;
     Fail("a JSON number is out of range", "a number that a double holds", Quoted({first, last}));
   }

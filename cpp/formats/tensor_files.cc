@@ -34,9 +34,6 @@ const TensorView* TensorFiles::Find(std::string_view name) const {
 
 std::unique_ptr<RowSource> TensorFiles::Rows(const TensorView& tensor) const {
   const auto& file = files[tensor.file];
-  if (tensor.shape.empty() || tensor.shape[0] == 0) {
-    throw FormatError("the tensor has no rows", {.file = file->path(), .tensor = tensor.name});
-  }
   const auto rows = static_cast<std::size_t>(tensor.shape[0]);
   return std::make_unique<FileRows>(file, tensor.offset, rows, tensor.bytes.size() / rows);
 }

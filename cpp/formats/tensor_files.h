@@ -23,7 +23,7 @@ struct TensorFiles {
 
   // Null where no file has such a tensor. Points into `tensors`.
   const TensorView* Find(std::string_view name) const;
-  // Reads the rows (first dimension) of one of `tensors` from its file. Throws FormatError for one without rows.
+  // Reads the rows (first dimension) of one of `tensors` from its file; it has some.
   std::unique_ptr<RowSource> Rows(const TensorView& tensor) const;
   std::uint64_t MappedBytes() const;
   // The file in whose map this byte lies; null where none.

@@ -31,6 +31,7 @@ from .context_full import CHOICES
 from .conversion.output import new_file
 from .errors import ArgumentError, ContextError, FormatError, GemmuleError, MissingFileError, ResourceError
 from .messages import check
+from .tools import collect
 
 _FIRST_LINE = re.compile(rb"gemmule-chat (\d) (\d{12}) ([0-9a-f]{64})\n")
 _FIRST_LINE_BYTES = 93
@@ -162,6 +163,7 @@ def read(
             raise ContextError(
                 f"{file}: the chat has {length} tokens; the context holds {core.context}",
                 remedy="Load the model with a larger context, up to the checkpoint's own.",
+                file=str(file),
                 expected=f"at most {core.context} tokens",
                 found=str(length),
             )
@@ -280,7 +282,7 @@ def _settings(value: Mapping[str, Any]) -> dict[str, Any]:
         raise TypeError("tools are no list")
     return {
         "thinking": thinking if isinstance(thinking, bool) else arguments.integer("thinking", thinking, least=1),
-        "tools": value["tools"],
+        "tools": [tool.schema for tool in collect(value["tools"]).values()],
         "context_full": arguments.choice("context_full", value["context_full"], CHOICES),
         "dropped_turns": arguments.integer("dropped_turns", value["dropped_turns"], least=0),
     }

@@ -47,6 +47,7 @@ MORE: dict[str, tuple[Gguf, str, str]] = {
     "a string of the whole file": (Gguf({"a": (STRING, struct.pack("<Q", 4096))}), "a", "ends inside of a string"),
     "a key of bytes above ASCII": (Gguf({"\u00e9": (U8, 1)}), "key 0", "not text"),
     "a key that colours a terminal": (Gguf({"\x1b[31m": (U8, 1)}), "key 0", r"not text.*\\x1b"),
+    "a key that deletes": (Gguf({"a\x7f": (U8, 1)}), "key 0", r"not text.*\\x7f"),
     "a key with a newline": (Gguf({"a\nb": (U8, 1)}), "key 0", r"not text.*\\x0a"),
     "the same key with another type": (Gguf({"a": (U32, 1), b"a": (STRING, "x")}), "a", "twice"),
     "a flag of 255": (Gguf({"a": (BOOL, b"\xff")}), "a", "neither true nor false.*255"),
@@ -221,6 +222,9 @@ SMALL = {
     "a file of zeros": (bytes(100), "", "no GGUF file"),
     "the first three letters": (b"GGU", "", "no GGUF file"),
     "small letters": (b"gguf" + bytes(100), "", "no GGUF file"),
+    "a file of GGML": (b"lmgg" + bytes(100), "", "no GGUF file.*before GGUF"),
+    "a file of GGMF": (b"fmgg" + bytes(100), "", "no GGUF file.*before GGUF"),
+    "a file of GGJT": (b"tjgg" + bytes(100), "", "no GGUF file.*before GGUF"),
     "an empty file": (b"", "", "empty"),
 }
 SMALL |= {

@@ -183,6 +183,31 @@ CONFIG_LIES = {
         "gemma4.attention.layer_norm_rms_epsilon",
         "out of range",
     ),
+    "an epsilon in words": (
+        {"gemma4__attention__layer_norm_rms_epsilon": (STRING, "1e-6")},
+        "gemma4.attention.layer_norm_rms_epsilon",
+        "wrong type.*string",
+    ),
+    "an epsilon that is true": (
+        {"gemma4__attention__layer_norm_rms_epsilon": (BOOL, True)},
+        "gemma4.attention.layer_norm_rms_epsilon",
+        "wrong type.*bool",
+    ),
+    "an epsilon in an array": (
+        {"gemma4__attention__layer_norm_rms_epsilon": (ARRAY, Array(F32, [1e-6]))},
+        "gemma4.attention.layer_norm_rms_epsilon",
+        "wrong type.*array",
+    ),
+    "an epsilon of integers": (
+        {"gemma4__attention__layer_norm_rms_epsilon": (U64, 0)},
+        "gemma4.attention.layer_norm_rms_epsilon",
+        "out of range.*u64 0",
+    ),
+    "a softcap in words": (
+        {"gemma4__final_logit_softcapping": (STRING, "30")},
+        "gemma4.final_logit_softcapping",
+        "wrong type",
+    ),
     "a negative softcap": (
         {"gemma4__final_logit_softcapping": (F32, -30.0)},
         "gemma4.final_logit_softcapping",
@@ -403,6 +428,15 @@ def with_tensor(name: str, change) -> Gguf:
     return replace(dense(), tensors=[change(t) if t.name == name else t for t in dense().tensors])
 
 
+def with_fewer_rows(name: str) -> Gguf:
+    """E2B's, with a table of one row less."""
+    file = hostile_gguf.read(FIXTURES / "gguf_e2b" / "model-Q4_0.gguf")
+    (table,) = (t for t in file.tensors if t.name == name)
+    cols, rows = table.dims
+    cut = replace(table, dims=[cols, rows - 1], data=table.data[: len(table.data) // rows * (rows - 1)])
+    return replace(file, tensors=[cut if t.name == name else t for t in file.tensors])
+
+
 def tokenizer_of(path: Path) -> gemmule.Tokenizer | None:
     return gemmule.load(path).tokenizer
 
@@ -420,6 +454,21 @@ def cases() -> Iterator[Case]:
         )
     for name, (tensor, change, match) in TENSOR_LIES.items():
         yield case(name, with_tensor(tensor, change), match, FormatError, re.escape(tensor))
+    joint = hostile_gguf.tensor("blk.0.attn_qkv.weight")
+    yield case(
+        "queries, keys and values in one matrix",
+        replace(dense(), tensors=[*dense().tensors, joint]),
+        "in one matrix are not run",
+        UnsupportedError,
+        re.escape(joint.name),
+    )
+    yield case(
+        "a token without a per-layer embedding",
+        with_fewer_rows("per_layer_token_embd.weight"),
+        "without a per-layer embedding.*640.*639",
+        FormatError,
+        "per_layer_token_embd.weight",
+    )
     for number, kind in OTHER_BLOCKS.items():
         file = with_tensor("blk.1.attn_q.weight", lambda t, number=number: replace(t, type=number))
         yield case(f"a matrix in {kind}", file, kind, UnsupportedError, "blk.1.attn_q.weight")
