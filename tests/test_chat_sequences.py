@@ -10,7 +10,6 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
@@ -22,6 +21,7 @@ from hypothesis.stateful import (
 
 import gemmule
 from chat_models import KINDS, chat_model, logits_behind
+from examples import drawing
 from golden_cases import FIXTURES
 
 TEXTS = st.sampled_from(["Hi.", "And then?", "A tale about a fox and a hen. " * 3, "word " * 30])
@@ -119,14 +119,7 @@ def machine_for(name, kv):
 def test_any_sequence(name, kv):
     run_state_machine_as_test(
         machine_for(name, kv),
-        settings=settings(
-            max_examples=25,
-            stateful_step_count=25,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            derandomize=True,
-            database=None,
-        ),
+        settings=drawing(25, stateful_step_count=25),
     )
 
 
