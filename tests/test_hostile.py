@@ -20,36 +20,15 @@ from checkpoints import make_checkpoint, write_safetensors
 from fakes import TOKENIZER
 from gemmule.errors import GemmuleError
 from gemmule.reference import read_folder
-from hostile import (
-    chat_cases,
-    config_cases,
-    drafter_cases,
-    gguf_cases,
-    gguf_model_cases,
-    hf_model_cases,
-    index_cases,
-    safetensors_cases,
-    template_cases,
-    tokenizer_cases,
-)
+from hostile import config_cases, gguf_model_cases, template_cases
 from hostile.case import LOOKS, Case
+from hostile.families import FAMILIES
 from hostile_gguf import Gguf, tensor
 from memory_peak import peak_growth
 
 TESTS = Path(__file__).parent
 SECONDS, BYTES = 0.1, 64e6
 
-FAMILIES = (
-    safetensors_cases,
-    index_cases,
-    gguf_cases,
-    gguf_model_cases,
-    config_cases,
-    hf_model_cases,
-    tokenizer_cases,
-    drafter_cases,
-    chat_cases,
-)
 CASES = [
     pytest.param(case, id=f"{family.__name__.removeprefix('hostile.').removesuffix('_cases')}: {case.name}")
     for family in FAMILIES
