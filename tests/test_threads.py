@@ -1,7 +1,5 @@
 """Results depend neither on the number of threads nor on the instruction set, as long as it fuses multiply and add."""
 
-import os
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -69,16 +67,3 @@ def test_conversations_side_by_side():
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda i: [model.logits(case.ids[: 20 + i]) for _ in range(5)], range(8)))
     assert all(np.array_equal(got, alone[i]) for i, several in enumerate(together) for got in several)
-
-
-def test_a_forked_child_computes_alone():
-    """It has no workers, and nobody waits for them."""
-    case = read_case("e2b")
-    model = gemmule.load(case.folder, threads=4)
-    want = model.logits(case.ids)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads in the parent
-        child = os.fork()
-    if child == 0:
-        os._exit(0 if np.array_equal(model.logits(case.ids), want) else 1)
-    assert os.waitpid(child, 0)[1] == 0

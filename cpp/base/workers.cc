@@ -1,7 +1,5 @@
 #include "base/workers.h"
 
-#include <unistd.h>
-
 #include <system_error>
 
 #include "hwy/cache_control.h"
@@ -19,11 +17,11 @@ constexpr std::uint64_t Number(std::uint64_t job) { return job >> 32; }
 
 }  // namespace
 
-Workers::Workers(int threads) : process_(getpid()) {
-  threads_.reserve(static_cast<std::size_t>(threads - 1));
+Workers::Workers(int threads) {
+  threads_->reserve(static_cast<std::size_t>(threads - 1));
   for (int i = 1; i < threads; ++i) {
     try {
-      threads_.emplace_back([this] { Work(); });
+      threads_->emplace_back([this] { Work(); });
     } catch (const std::system_error&) {
       return;  // the system's limit: those there are do the work
     }
@@ -31,16 +29,15 @@ Workers::Workers(int threads) : process_(getpid()) {
 }
 
 Workers::~Workers() {
+  if (left_behind()) {
+    // Kept for ever, and not touched: the system's names for these threads may be those of new threads by now.
+    [[maybe_unused]] auto* const left = threads_.release();
+    return;
+  }
   leaving_ = true;
   ++bell_;
   bell_.notify_all();
-  for (std::thread& thread : threads_) {
-    if (getpid() == process_) {
-      thread.join();
-    } else {
-      thread.detach();  // a forked child: the threads stayed with the parent
-    }
-  }
+  for (std::thread& thread : *threads_) thread.join();
 }
 
 void Workers::Begin(std::size_t pieces, void (*piece)(const void*, std::size_t), const void* context) {

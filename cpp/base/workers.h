@@ -1,20 +1,21 @@
 // Threads that wait for work: started once, shared by all conversations of a model.
 #pragma once
 
-#include <sys/types.h>
-
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
 
+#include "base/forks.h"
+
 namespace gemmule {
 
 // A job is cut into pieces that threads take in turn. The calling thread takes pieces too and waits only for threads
-// that hold one: a thread that wakes late, or that another program keeps from running, delays nobody. So a job also
-// ends when there are no other threads any more, as in a forked child.
+// that hold one: a thread that wakes late, or that another program keeps from running, delays nobody. A forked child,
+// in which there are no other threads, does all pieces on the calling one.
 class Workers {
  public:
   static constexpr std::size_t kMaxPieces = 0xFFFF;
@@ -25,14 +26,17 @@ class Workers {
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
 
-  int threads() const { return static_cast<int>(threads_.size()) + 1; }
+  int threads() const { return static_cast<int>(threads_->size()) + 1; }
+
+  // Whether the threads stayed behind in another process, of which this one is a fork.
+  bool left_behind() const { return forks_ != Forks(); }
 
   // Calls piece(context, i) for all i < pieces <= kMaxPieces, each on some thread; between its own pieces the calling
   // thread calls `between`. While another thread's job runs, the caller does all of its own pieces.
   template <class Between>
   void Run(std::size_t pieces, void (*piece)(const void*, std::size_t), const void* context, const Between& between) {
     const std::unique_lock<std::mutex> lock(in_use_, std::try_to_lock);
-    if (!lock || threads_.empty() || pieces == 1) {
+    if (!lock || threads_->empty() || pieces == 1 || left_behind()) {
       for (std::size_t i = 0; i < pieces; ++i) {
         piece(context, i);
         between();
@@ -62,8 +66,8 @@ class Workers {
   std::atomic<std::uint32_t> sleepers_{0};  // threads that wait for the bell
   std::atomic<bool> leaving_{false};
   std::mutex in_use_;  // by one calling thread
-  std::vector<std::thread> threads_;
-  pid_t process_;  // that started the threads
+  std::unique_ptr<std::vector<std::thread>> threads_ = std::make_unique<std::vector<std::thread>>();
+  const std::uint32_t forks_ = Forks();  // when they were started
 };
 
 }  // namespace gemmule

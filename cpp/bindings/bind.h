@@ -11,6 +11,8 @@
 #include <string>
 
 #include "base/parallel.h"
+#include "base/workers.h"
+#include "bindings/gil.h"
 #include "engine/decoder.h"
 #include "formats/json.h"
 #include "quant/encoding.h"
@@ -56,17 +58,28 @@ py::dict ConfigDict(const Config& config);
 // without it, on the same thread.
 Parallel::StopCheck AskForSignals();
 
+// Python's warning, once a process, where the threads that are to compute stayed behind in another one, of which this
+// is a fork.
+void WarnOfFork(const Workers& workers);
+
 // Runs call(stop) without the GIL; a handler's exception (KeyboardInterrupt) comes out of it.
 template <class Call>
 void WithoutGil(const Call& call) {
   const Parallel::StopCheck stop = AskForSignals();
   try {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     call(stop);
   } catch (const Stopped&) {
     throw py::error_already_set();  // what the handler raised
   }
   if (PyErr_Occurred() != nullptr) throw py::error_already_set();  // raised after the last step
+}
+
+// The same for what computes on these threads.
+template <class Call>
+void WithoutGil(const Workers& workers, const Call& call) {
+  WarnOfFork(workers);
+  WithoutGil(call);
 }
 
 }  // namespace gemmule

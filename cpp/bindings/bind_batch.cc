@@ -16,13 +16,13 @@ Floats Prefill(Batch& batch, Decoder& decoder, const Tokens& tokens) {
   const auto ids = Ids(tokens);
   Floats logits(static_cast<py::ssize_t>(batch.model().config.vocab_size));
   const auto out = View(logits);
-  WithoutGil([&](const Parallel::StopCheck& stop) { batch.Prefill(decoder, ids, out, stop); });
+  WithoutGil(*batch.model().workers, [&](const Parallel::StopCheck& stop) { batch.Prefill(decoder, ids, out, stop); });
   return logits;
 }
 
 void Read(Batch& batch, Decoder& decoder, const Tokens& tokens) {
   const auto ids = Ids(tokens);
-  WithoutGil([&](const Parallel::StopCheck& stop) { batch.Read(decoder, ids, stop); });
+  WithoutGil(*batch.model().workers, [&](const Parallel::StopCheck& stop) { batch.Read(decoder, ids, stop); });
 }
 
 // Pointers to objects that live until the call is done, whatever becomes of the list they came in.
@@ -42,7 +42,7 @@ Floats Step(Batch& batch, const std::vector<std::shared_ptr<Decoder>>& decoders,
   Floats logits(
       {static_cast<py::ssize_t>(sequences.size()), static_cast<py::ssize_t>(batch.model().config.vocab_size)});
   const auto out = View(logits);
-  WithoutGil([&](const Parallel::StopCheck& stop) { batch.Step(sequences, ids, out, stop); });
+  WithoutGil(*batch.model().workers, [&](const Parallel::StopCheck& stop) { batch.Step(sequences, ids, out, stop); });
   return logits;
 }
 
@@ -54,7 +54,8 @@ std::vector<std::int32_t> Sample(Batch& batch, const std::vector<std::shared_ptr
   std::vector<std::span<const std::int32_t>> seen;
   for (const Tokens& history : histories) seen.push_back(Ids(history));
   std::vector<std::int32_t> ids(pointers.size());
-  WithoutGil([&](const Parallel::StopCheck& stop) { batch.Sample(pointers, rows, seen, ids, stop); });
+  WithoutGil(*batch.model().workers,
+             [&](const Parallel::StopCheck& stop) { batch.Sample(pointers, rows, seen, ids, stop); });
   return ids;
 }
 

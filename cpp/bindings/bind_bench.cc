@@ -49,7 +49,7 @@ Floats Copy(const Floats& x) {
 
 template <class Call>
 double WithoutLock(const Call& call) {
-  const py::gil_scoped_release nogil;
+  const GilReleased nogil;
   return call();
 }
 

@@ -6,12 +6,14 @@ namespace {
 
 void Observe(Calibration& calibration, const Tokens& tokens) {
   const auto ids = Ids(tokens);
-  WithoutGil([&](const Parallel::StopCheck& stop) { calibration.Observe(ids, stop); });
+  WithoutGil(*calibration.checkpoint()->model.workers,
+             [&](const Parallel::StopCheck& stop) { calibration.Observe(ids, stop); });
 }
 
 std::vector<std::pair<std::string, float>> Scales(Calibration& calibration) {
   std::vector<std::pair<std::string, float>> scales;
-  WithoutGil([&](const Parallel::StopCheck& stop) { scales = calibration.Scales(stop); });
+  WithoutGil(*calibration.checkpoint()->model.workers,
+             [&](const Parallel::StopCheck& stop) { scales = calibration.Scales(stop); });
   return scales;
 }
 
@@ -19,8 +21,7 @@ std::vector<std::pair<std::string, float>> Scales(Calibration& calibration) {
 
 void BindCalibration(py::module_& module) {
   py::class_<Calibration>(module, "Calibration")
-      .def(py::init<const std::string&, int>(), py::arg("path"), py::arg("threads"),
-           py::call_guard<py::gil_scoped_release>())
+      .def(py::init<const std::string&, int>(), py::arg("path"), py::arg("threads"), py::call_guard<GilReleased>())
       .def_property_readonly(
           "model",
           [](const Calibration& calibration) { return std::const_pointer_cast<Checkpoint>(calibration.checkpoint()); })

@@ -15,20 +15,20 @@ Floats Prefill(Decoder& decoder, const Tokens& tokens) {
   const auto ids = Ids(tokens);
   Floats logits(static_cast<py::ssize_t>(decoder.model().config.vocab_size));
   const std::span<float> out(logits.mutable_data(), static_cast<std::size_t>(logits.size()));
-  WithoutGil([&](const Parallel::StopCheck& stop) { decoder.Prefill(ids, out, stop); });
+  WithoutGil(*decoder.model().workers, [&](const Parallel::StopCheck& stop) { decoder.Prefill(ids, out, stop); });
   return logits;
 }
 
 void Read(Decoder& decoder, const Tokens& tokens) {
   const auto ids = Ids(tokens);
-  WithoutGil([&](const Parallel::StopCheck& stop) { decoder.Read(ids, stop); });
+  WithoutGil(*decoder.model().workers, [&](const Parallel::StopCheck& stop) { decoder.Read(ids, stop); });
 }
 
 Floats Logits(Decoder& decoder, const Tokens& tokens) {
   const auto ids = Ids(tokens);
   Floats logits({tokens.size(), static_cast<py::ssize_t>(decoder.model().config.vocab_size)});
   const std::span<float> out(logits.mutable_data(), static_cast<std::size_t>(logits.size()));
-  WithoutGil([&](const Parallel::StopCheck& stop) { decoder.Logits(ids, out, stop); });
+  WithoutGil(*decoder.model().workers, [&](const Parallel::StopCheck& stop) { decoder.Logits(ids, out, stop); });
   return logits;
 }
 
@@ -37,7 +37,8 @@ Floats Hidden(Decoder& decoder, const Tokens& tokens, std::size_t wanted) {
   const std::size_t width = decoder.model().config.hidden_size;
   Floats hidden({static_cast<py::ssize_t>(std::min(wanted, ids.size())), static_cast<py::ssize_t>(width)});
   const std::span<float> out(hidden.mutable_data(), static_cast<std::size_t>(hidden.size()));
-  WithoutGil([&](const Parallel::StopCheck& stop) { decoder.Hidden(ids, wanted, out, stop); });
+  WithoutGil(*decoder.model().workers,
+             [&](const Parallel::StopCheck& stop) { decoder.Hidden(ids, wanted, out, stop); });
   return hidden;
 }
 
@@ -56,7 +57,7 @@ py::array_t<double> Score(Decoder& decoder, const Tokens& tokens, std::size_t fi
   const auto ids = Ids(tokens);
   auto scores = ValuesFrom<double>(ids, first);
   const auto out = View(scores);
-  WithoutGil([&](const Parallel::StopCheck& stop) { decoder.Score(ids, first, out, stop); });
+  WithoutGil(*decoder.model().workers, [&](const Parallel::StopCheck& stop) { decoder.Score(ids, first, out, stop); });
   return scores;
 }
 
@@ -67,7 +68,8 @@ py::tuple RunCompare(Decoder& model, Decoder& reference, const Tokens& tokens, s
   auto kl = ValuesFrom<double>(ids, first);
   auto same_top = ValuesFrom<bool>(ids, first);
   const Comparison out{View(nll), View(reference_nll), View(kl), View(same_top)};
-  WithoutGil([&](const Parallel::StopCheck& stop) { Compare(model, reference, ids, first, out, stop); });
+  WithoutGil(*model.model().workers,
+             [&](const Parallel::StopCheck& stop) { Compare(model, reference, ids, first, out, stop); });
   return py::make_tuple(nll, reference_nll, kl, same_top);
 }
 
@@ -90,7 +92,7 @@ Bytes Export(Decoder& decoder, std::size_t i) {
   const auto extents = decoder.Extents(decoder.length());
   Bytes state(static_cast<py::ssize_t>(i < extents.size() ? extents[i].bytes : 0));
   const std::span<std::uint8_t> out(state.mutable_data(), static_cast<std::size_t>(state.size()));
-  const py::gil_scoped_release nogil;
+  const GilReleased nogil;
   decoder.Export(i, std::as_writable_bytes(out));
   return state;
 }
@@ -101,7 +103,7 @@ std::shared_ptr<Decoder> FromStates(const std::shared_ptr<Checkpoint>& checkpoin
   for (const Bytes& state : states) {
     views.push_back(std::as_bytes(std::span(state.data(), static_cast<std::size_t>(state.size()))));
   }
-  const py::gil_scoped_release nogil;
+  const GilReleased nogil;
   return Decoder::FromStates(ModelOf(checkpoint), length, views);
 }
 
@@ -119,12 +121,25 @@ Parallel::StopCheck AskForSignals() {
     if (Clock::now() < next) return false;
     bool raised = false;
     {
-      const py::gil_scoped_acquire gil;
+      const GilTaken gil;
       raised = PyErr_CheckSignals() != 0;
     }
     next = Clock::now() + std::chrono::milliseconds(20);
     return raised;
   };
+}
+
+void WarnOfFork(const Workers& workers) {
+  static std::uint32_t warned = 0;  // Forks() then; never 0 in a fork
+  if (!workers.left_behind() || workers.threads() == 1 || warned == Forks()) return;
+  warned = Forks();
+  const PythonRuns python;
+  const int raised = PyErr_WarnEx(
+      PyExc_RuntimeWarning,
+      "this process is a fork of the one that loaded the model, whose threads stayed there: it computes on one thread. "
+      "Load the model in the child, or start processes with multiprocessing.get_context(\"spawn\").",
+      1);
+  if (raised != 0) throw py::error_already_set();
 }
 
 void BindDecoder(py::module_& module) {

@@ -24,7 +24,8 @@ py::dict Info(const DrafterCheckpoint& drafter) {
 
 std::vector<std::int32_t> Draft(Drafter& drafter, Decoder& decoder, std::int32_t token, std::size_t count) {
   std::vector<std::int32_t> drafts(count);
-  WithoutGil([&](const Parallel::StopCheck& stop) { drafter.Draft(decoder, token, drafts, stop); });
+  WithoutGil(*drafter.target().workers,
+             [&](const Parallel::StopCheck& stop) { drafter.Draft(decoder, token, drafts, stop); });
   return drafts;
 }
 
@@ -39,7 +40,8 @@ py::tuple Step(Drafter& drafter, Decoder& decoder, const Floats& input) {
   const std::span<const float> in(input.data(), 2 * width);
   const std::span<float> to_logits(logits.mutable_data(), static_cast<std::size_t>(logits.size()));
   const std::span<float> to_vector(vector.mutable_data(), width);
-  WithoutGil([&](const Parallel::StopCheck& stop) { drafter.Step(decoder, in, to_logits, to_vector, stop); });
+  WithoutGil(*drafter.target().workers,
+             [&](const Parallel::StopCheck& stop) { drafter.Step(decoder, in, to_logits, to_vector, stop); });
   return py::make_tuple(logits, vector);
 }
 
@@ -51,7 +53,7 @@ void BindDrafter(py::module_& module, py::module_& testing) {
       .def_static(
           "load",
           [](const std::string& path, const std::shared_ptr<Checkpoint>& target, const std::string& activations) {
-            const py::gil_scoped_release nogil;
+            const GilReleased nogil;
             return std::const_pointer_cast<DrafterCheckpoint>(LoadDrafter(path, target, {.activations = activations}));
           },
           py::arg("path"), py::arg("target"), py::arg("activations"))

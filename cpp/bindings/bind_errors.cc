@@ -9,6 +9,7 @@ namespace {
 
 void Raise(const char* name, const Error& error) {
   using namespace py::literals;
+  const PythonRuns python;
   const auto text = [](const std::string& value) -> py::object {
     return value.empty() ? py::object(py::none()) : py::object(py::str(value));
   };

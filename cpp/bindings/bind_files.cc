@@ -83,7 +83,7 @@ Bytes RunMarkBlocks(const Bytes& blocks, const std::string& name) {
   const auto view = Blocks(blocks, encoding);
   Bytes marks(static_cast<py::ssize_t>(view.size() / BlockBytes(encoding)));
   const std::span<std::uint8_t> out(marks.mutable_data(), static_cast<std::size_t>(marks.size()));
-  const py::gil_scoped_release nogil;
+  const GilReleased nogil;
   MarkBlocks(encoding, view, out);
   return marks;
 }
@@ -130,12 +130,12 @@ void BindFiles(py::module_& module) {
   module.def("file_tensors", &FileTensors, py::arg("path"));
   module.def(
       "check_checkpoint", [](const std::string& path) { LoadCheckpoint(path, {.threads = 1}); }, py::arg("path"),
-      py::call_guard<py::gil_scoped_release>());
+      py::call_guard<GilReleased>());
   module.def(
       "refuse_stand_in", [](const std::string& path) { RefuseStandIn(MappedFile::Open(path)); }, py::arg("path"));
   module.def("read_json", [](const std::string& path) { return ToPython(ReadJsonFile(path)); }, py::arg("path"));
   py::class_<GgufHeaders>(module, "GgufHeaders")
-      .def(py::init<const std::string&>(), py::arg("path"), py::call_guard<py::gil_scoped_release>())
+      .def(py::init<const std::string&>(), py::arg("path"), py::call_guard<GilReleased>())
       .def_property_readonly("files", &Paths)
       .def_property_readonly("architecture",
                              [](const GgufHeaders& headers) { return ReadArchitecture(headers.files.metadata); })

@@ -143,7 +143,7 @@ const char* KvName(const Checkpoint& checkpoint) {
 
 std::shared_ptr<const Checkpoint> Load(const std::string& path, int threads, std::size_t context,
                                        const std::string& activations, const std::string& kv) {
-  const py::gil_scoped_release nogil;
+  const GilReleased nogil;
   return LoadCheckpoint(path, {.threads = threads, .context = context, .activations = activations, .kv = kv});
 }
 
@@ -168,14 +168,14 @@ void BindModel(py::module_& module) {
       .def_property_readonly("metadata", &Metadata)
       .def("gguf_tokenizer",
            [](const Checkpoint& c) {
-             const py::gil_scoped_release nogil;
+             const GilReleased nogil;
              return ReadGgufTokenizer(c.metadata);
            })
       .def("fingerprint",
            [](const Checkpoint& c) {
              std::vector<std::byte> print;
              {
-               const py::gil_scoped_release nogil;
+               const GilReleased nogil;
                print = Fingerprint(c);
              }
              return py::bytes(reinterpret_cast<const char*>(print.data()), print.size());

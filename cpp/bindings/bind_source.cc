@@ -24,8 +24,9 @@ py::list Tensors(const Source& source) {
 py::tuple Encode(Source& source, std::size_t tensor, RowEncoder& encoder, const EncodeTarget& target,
                  bool allow_nonfinite) {
   EncodeCounts counts;
-  WithoutGil(
-      [&](const Parallel::StopCheck& stop) { counts = source.Encode(tensor, encoder, target, allow_nonfinite, stop); });
+  WithoutGil(*source.checkpoint()->model.workers, [&](const Parallel::StopCheck& stop) {
+    counts = source.Encode(tensor, encoder, target, allow_nonfinite, stop);
+  });
   return py::make_tuple(counts.elements, counts.on_grid, counts.saturated, counts.nonfinite, counts.squares,
                         counts.error_squares);
 }
@@ -43,7 +44,7 @@ void BindSource(py::module_& module) {
   module.def("gguf_name", &GgufTensors::GgufName, py::arg("name"));
   py::class_<Source>(module, "Source")
       .def(py::init([](const std::string& path, int threads) {
-             const py::gil_scoped_release nogil;
+             const GilReleased nogil;
              return std::make_unique<Source>(path, threads);
            }),
            py::arg("path"), py::arg("threads"))

@@ -22,7 +22,7 @@ py::str Decode(const Tokenizer& tokenizer, const Tokens& tokens, bool skip_speci
   const auto ids = Ids(tokens);
   std::string text;
   {
-    const py::gil_scoped_release nogil;
+    const GilReleased nogil;
     text = skip_special_tokens ? tokenizer.DecodeVisible(ids) : tokenizer.Decode(ids);
   }
   return text;
@@ -50,7 +50,7 @@ Tokenizer FromArrays(const std::string& model, const std::vector<py::bytes>& tok
 
 void BindTokenizer(py::module_& module, py::module_& testing) {
   py::class_<Tokenizer>(module, "Tokenizer")
-      .def_static("open", &ReadTokenizerJson, py::arg("path"), py::call_guard<py::gil_scoped_release>())
+      .def_static("open", &ReadTokenizerJson, py::arg("path"), py::call_guard<GilReleased>())
       .def_property_readonly("size", [](const Tokenizer& tokenizer) { return tokenizer.vocabulary().size(); })
       .def_property_readonly(
           "control_tokens",

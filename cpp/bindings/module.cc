@@ -17,6 +17,7 @@ py::dict Cpu() {
 
 PYBIND11_MODULE(_core, module) {
   module.attr("__version__") = GEMMULE_VERSION;
+  BindGil();
   BindErrors(module);
   SetTargetFromEnvironment();
   module.def("cpu", &Cpu);

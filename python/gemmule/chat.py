@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, arguments, chat_file
+from . import _core, arguments, chat_file, forks
 from .answer import Marks
 from .chat_file import ModelIdentity, SavedChat
 from .checkpoint import GenerationConfig
@@ -95,6 +95,14 @@ class Chat:
         self._run: Generation | None = None  # the last turn
         self._answer: Generator[Piece, None, None] | None = None  # of the last turn, maybe unfinished
         self._in_use = RLock()  # by a thread
+        self._left_in_use = False  # by a thread of the process that this one is a fork of
+        forks.remember(self)
+
+    def _after_fork(self) -> None:
+        free = self._in_use.acquire(blocking=False)
+        if free:
+            self._in_use.release()
+        self._left_in_use = self._left_in_use or not free
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -137,6 +145,7 @@ class Chat:
         twin._read = self._ids[: twin._decoder.length].copy()
         twin._run = twin._answer = None
         twin._in_use = RLock()
+        forks.remember(twin)
         return twin
 
     @_by_one_thread
@@ -350,6 +359,11 @@ class Chat:
     def _used(self) -> Iterator[None]:
         """Keeps other threads out of this chat meanwhile. Raises ArgumentError where one is in it."""
         if not self._in_use.acquire(blocking=False):
+            if self._left_in_use:
+                raise ArgumentError(
+                    "this chat was in the middle of a call of another thread when the process was forked",
+                    remedy='Fork it before that thread uses it, or start processes with "spawn" and load_chat.',
+                )
             raise ArgumentError(
                 "this chat is in use by another thread", remedy="Wait, or use one chat for each thread."
             )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
+from . import _core, forks
 from .errors import ArgumentError, ResourceError, UnsupportedError
 from .structure import Structure
 from .tokenizer import Tokenizer
@@ -42,6 +42,10 @@ class Grammars:
         self.vocab_size = vocab_size
         self._need_tokenizer = need_tokenizer
         self._tokens: _Tokens | None = None
+        self._after_fork()
+        forks.remember(self)
+
+    def _after_fork(self) -> None:
         self._describing = Lock()
 
     def compile(self, structure: Structure) -> Grammar:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, arguments, chat_file, checkpoint, drafters, estimation, hub, tasks
+from . import _core, arguments, chat_file, checkpoint, drafters, estimation, forks, hub, tasks
 from .arguments import TokenIds
 from .batch import MOST_TOGETHER, Begin, finished_together
 from .chat import Chat
@@ -142,12 +142,16 @@ class Model:
         else:
             self._defaults = GenerationConfig.from_gguf(folder, core.metadata, core.end_tokens)
         self._tokenizer: Tokenizer | None = None
-        self._opening = Lock()
         self._fingerprint: str | None = None  # once it was needed
         self._prefixes = Prefixes(self._new_decoder, prefix_cache)
         self._grammars = Grammars(core.vocab_size, self._need_tokenizer)
         self._draft_model = draft_model
         self._scheduler = Scheduler(self._new_batch, max_concurrent)
+        self._after_fork()
+        forks.remember(self)
+
+    def _after_fork(self) -> None:
+        self._opening = Lock()  # of the tokenizer
 
     @property
     def tokenizer(self) -> Tokenizer | None:

@@ -9,7 +9,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core
+from . import _core, forks
 from .rewinding import common_length
 
 # Shorter beginnings are read again: that is one pass over the weights, as one new token is.
@@ -37,6 +37,10 @@ class Prefixes:
         self.new_decoder = new_decoder
         self._most_bytes = most_bytes
         self._kept: list[_Prefix] = []
+        self._after_fork()
+        forks.remember(self)
+
+    def _after_fork(self) -> None:
         self._lock = Lock()
 
     @property

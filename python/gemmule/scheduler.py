@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Lock, Thread
 
-from . import _core
+from . import _core, forks
 from .batch import Request, Together
 from .errors import ResourceError
 
@@ -21,6 +21,11 @@ class Scheduler:
         """most: requests under way at a time; the others wait."""
         self._new_batch = new_batch
         self._most = most
+        self._after_fork()
+        forks.remember(self)
+
+    def _after_fork(self) -> None:
+        """Thread and requests stay with the parent."""
         self._lock = Lock()  # of what follows
         self._waiting: deque[Request] = deque()
         self._thread: Thread | None = None
@@ -28,7 +33,7 @@ class Scheduler:
     def submit(self, requests: Sequence[Request]) -> None:
         """Raises ResourceError where the system gives no memory or no thread; none of them is taken then."""
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():  # in a forked child it is not
+            if self._thread is None or not self._thread.is_alive():
                 thread = Thread(target=self._work, args=(self._new_batch(),), name="gemmule scheduler", daemon=False)
                 try:
                     thread.start()

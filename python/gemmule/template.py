@@ -8,11 +8,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import minijinja
 
-from . import _core, template_worker
+from . import _core, forks, template_worker
 from .checkpoint import read_json
 from .errors import ArgumentError, FormatError
 
@@ -95,19 +96,17 @@ class ChatTemplate:
             "longest": LONGEST,
         }
         try:
-            done = subprocess.run(
-                [sys.executable, "-I", template_worker.__file__],
-                input=json.dumps(job).encode(),
-                capture_output=True,
-                timeout=_PATIENCE_S,
-            )
+            with TemporaryFile() as file:  # no pipe: a process forked meanwhile would keep its end open
+                file.write(json.dumps(job).encode())
+                file.seek(0)
+                out, errors, code = _run([sys.executable, "-I", template_worker.__file__], file)
         except subprocess.TimeoutExpired:
             raise self._failure(f"no answer within {_PATIENCE_S:g} s") from None
         except OSError as error:
             raise self._failure(f"the helper process does not start: {error}") from None
-        if done.returncode != 0:
-            raise self._failure(_cause_of_death(done))
-        answer = json.loads(done.stdout)
+        if code != 0:
+            raise self._failure(_cause_of_death(code, errors))
+        answer = json.loads(out)
         if "text" in answer:
             return str(answer["text"])
         raise self._refusal(answer["error"]) if answer["kind"] == "refusal" else self._failure(answer["error"])
@@ -160,13 +159,26 @@ def _default(value: object, file: Path) -> str | None:
     )
 
 
-def _cause_of_death(done: subprocess.CompletedProcess[bytes]) -> str:
+def _run(command: list[str], job: IO[bytes]) -> tuple[bytes, bytes, int]:
+    """What a program that reads `job` writes to its two outputs, and its exit code. Raises TimeoutExpired, OSError."""
+    with forks.held_up():
+        process = subprocess.Popen(command, stdin=job, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with process:
+        try:
+            out, errors = process.communicate(timeout=_PATIENCE_S)
+        except BaseException:
+            process.kill()
+            raise
+    return out, errors, process.returncode
+
+
+def _cause_of_death(code: int, errors: bytes) -> str:
     """Why the helper ended without an answer."""
     import signal
 
-    if done.returncode == -signal.SIGALRM:
+    if code == -signal.SIGALRM:
         return f"it takes longer than {SECONDS:g} s"
-    if b"memory" in done.stderr.lower() or done.returncode in (-signal.SIGABRT, -signal.SIGKILL, -signal.SIGSEGV):
+    if b"memory" in errors.lower() or code in (-signal.SIGABRT, -signal.SIGKILL, -signal.SIGSEGV):
         return f"it needs more than {MEMORY_BYTES >> 20} MB of memory"
-    last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-    return f"the helper process ended with code {done.returncode}: {last}"
+    last = errors.decode(errors="replace").strip().rpartition("\n")[2]
+    return f"the helper process ended with code {code}: {last}"
