@@ -38,6 +38,15 @@ struct TensorView {
   std::uint64_t offset = 0;          // of the bytes, from that file's start
 };
 
+// A file that tensors are views of.
+class TensorStorage {
+ public:
+  virtual ~TensorStorage() = default;
+  // Throws ResourceError where the file is shorter than it was, or a part of it could not be read: what was computed
+  // from its views since the last call is void.
+  virtual void CheckWhole() const = 0;
+};
+
 // Reads rows of a table from the file itself rather than through its map: a touched map page makes whole folios
 // resident, and of these tables only the rows of the tokens in use are wanted (docs/decisions/0006).
 class RowSource {

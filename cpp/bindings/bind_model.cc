@@ -122,6 +122,7 @@ py::dict Metadata(const Checkpoint& checkpoint) {
   for (const GgufValue& value : checkpoint.metadata.values()) {
     if (value.size() <= kMostElements) dict[py::str(value.key())] = ToPython(value);
   }
+  checkpoint.model.CheckFiles();
   return dict;
 }
 
@@ -169,7 +170,9 @@ void BindModel(py::module_& module) {
       .def("gguf_tokenizer",
            [](const Checkpoint& c) {
              const GilReleased nogil;
-             return ReadGgufTokenizer(c.metadata);
+             auto tokenizer = ReadGgufTokenizer(c.metadata);
+             c.model.CheckFiles();
+             return tokenizer;
            })
       .def("fingerprint",
            [](const Checkpoint& c) {

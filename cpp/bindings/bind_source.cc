@@ -32,9 +32,9 @@ py::tuple Encode(Source& source, std::size_t tensor, RowEncoder& encoder, const 
 }
 
 Floats Rows(const Source& source, std::size_t tensor, std::size_t first, std::size_t count) {
-  const SourceTensor& from = source.tensors().at(tensor);
-  Floats rows({count, from.cols()});
-  for (std::size_t i = 0; i < count; ++i) from.Decode(first + i, {rows.mutable_data(i, 0), from.cols()});
+  const std::size_t cols = source.tensors().at(tensor).cols();
+  Floats rows({count, cols});
+  source.Decode(tensor, first, {rows.mutable_data(), count * cols});
   return rows;
 }
 

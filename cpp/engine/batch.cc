@@ -82,6 +82,7 @@ void Batch::Step(std::span<Decoder* const> decoders, std::span<const std::int32_
   }
   scratch_.forward.Logits(0, n, logits.data());
   scratch_.parallel.ThrowIfStopped();
+  model_->CheckFiles();
   for (std::size_t i = 0; i < n; ++i) {
     decoders[i]->KeepHidden(scratch_.forward.normed() + i * model_->config.hidden_size, 0, 1);
   }

@@ -101,6 +101,7 @@ void Decoder::RunLayers(std::span<const std::int32_t> ids, const Parallel::StopC
       scratch_.forward.Layer(i);
       scratch_.parallel.ThrowIfStopped();
     }
+    model_->CheckFiles();
     length_ += count;
   }
 }
@@ -121,6 +122,7 @@ void Decoder::LayerOutputs(std::span<const std::int32_t> ids, std::span<const fl
       scratch_.parallel.ThrowIfStopped();
       std::copy_n(scratch_.forward.stream().data(), count * d, outputs.data() + at);
     }
+    model_->CheckFiles();
     length_ += count;
   }
 }

@@ -89,6 +89,8 @@ void Fill(Checkpoint& checkpoint, Config config, TensorTable& tensors, TensorFil
   checkpoint.parameters = tensors.elements();
   checkpoint.weight_bytes = tensors.bytes();
   checkpoint.files = std::move(files);
+  model.files.assign(checkpoint.files.files.begin(), checkpoint.files.files.end());
+  model.CheckFiles();
   AccountForTheRest(checkpoint, tensors);
 }
 

@@ -98,6 +98,7 @@ std::shared_ptr<const DrafterCheckpoint> LoadDrafter(const std::string& folder,
     if (!tensors.used().contains(tensor.name)) drafter->unknown_tensors.push_back(tensor.name);
   }
   drafter->files = std::move(opened.weights);
+  model.files.assign(drafter->files.files.begin(), drafter->files.files.end());
   return drafter;
 }
 

@@ -54,6 +54,7 @@ Decoder::Pass::Rows Decoder::Pass::Next() {
   const std::size_t group = std::min(kLogitGroup, live_ - given_);
   scratch_.forward.Logits(given_, group, scratch_.logits.data());
   scratch_.parallel.ThrowIfStopped();
+  decoder_.model_->CheckFiles();
   const std::size_t first = Take(group);
   decoder_.KeepHidden(scratch_.forward.normed(), first - begin_, group);
   return {first, group, scratch_.logits.data()};
@@ -61,6 +62,7 @@ Decoder::Pass::Rows Decoder::Pass::Next() {
 
 Decoder::Pass::Rows Decoder::Pass::NextHidden(float* hidden) {
   if (!Advance()) return {};
+  decoder_.model_->CheckFiles();
   const std::size_t first = Take(live_);
   scratch_.forward.Hidden(0, live_, hidden + (first - first_wanted_) * decoder_.model_->config.hidden_size);
   return {first, live_};
@@ -80,6 +82,7 @@ void Decoder::Pass::RunLayers() {
     forward.Layer(i);
     scratch_.parallel.ThrowIfStopped();
   }
+  if (live_ == 0) decoder_.model_->CheckFiles();  // no rows will be asked for, with which it is done
   if (first_shared == layers) forward.KeepLast(live_);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/page_guard.h"
 
 namespace gemmule {
 namespace {
@@ -23,16 +24,7 @@ bool SameScales(const ScaleView& a, const ScaleView& b) {
   return true;
 }
 
-}  // namespace
-
-Source::Source(const std::string& path, int threads)
-    : checkpoint_(Open(path, threads)),
-      tensors_(SourceTensors(checkpoint_->model)),
-      parallel_(*checkpoint_->model.workers) {}
-
-bool Source::Equal(std::size_t tensor, std::size_t other) const {
-  const SourceTensor& a = tensors_.at(tensor);
-  const SourceTensor& b = tensors_.at(other);
+bool SameBytes(const SourceTensor& a, const SourceTensor& b) {
   if (a.encoding() != b.encoding() || a.shape != b.shape) return false;
   const std::size_t bytes = RowBytes(a.encoding(), a.cols());
   for (std::size_t row = 0; row < a.rows(); ++row) {
@@ -42,10 +34,35 @@ bool Source::Equal(std::size_t tensor, std::size_t other) const {
   return true;
 }
 
+}  // namespace
+
+Source::Source(const std::string& path, int threads)
+    : checkpoint_(Open(path, threads)),
+      tensors_(SourceTensors(checkpoint_->model)),
+      parallel_(*checkpoint_->model.workers) {}
+
+bool Source::Equal(std::size_t tensor, std::size_t other) const {
+  PageGuard::ComeFirst();
+  const bool equal = SameBytes(tensors_.at(tensor), tensors_.at(other));
+  checkpoint_->model.CheckFiles();
+  return equal;
+}
+
+void Source::Decode(std::size_t tensor, std::size_t first, std::span<float> rows) const {
+  PageGuard::ComeFirst();
+  const SourceTensor& from = tensors_.at(tensor);
+  for (std::size_t at = 0; at < rows.size(); at += from.cols()) from.Decode(first++, rows.subspan(at, from.cols()));
+  checkpoint_->model.CheckFiles();
+}
+
 EncodeCounts Source::Encode(std::size_t tensor, RowEncoder& encoder, const EncodeTarget& target, bool allow_nonfinite,
                             const Parallel::StopCheck& stop) {
   const Parallel::Asking asking(parallel_, stop);
-  return EncodeTensor(tensors_.at(tensor), checkpoint_->files, encoder, parallel_, target, allow_nonfinite);
+  PageGuard::ComeFirst();
+  const EncodeCounts counts =
+      EncodeTensor(tensors_.at(tensor), checkpoint_->files, encoder, parallel_, target, allow_nonfinite);
+  checkpoint_->model.CheckFiles();
+  return counts;
 }
 
 }  // namespace gemmule

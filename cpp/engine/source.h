@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,8 +22,12 @@ class Source {
   const std::shared_ptr<const Checkpoint>& checkpoint() const { return checkpoint_; }
   const std::vector<SourceTensor>& tensors() const { return tensors_; }
 
+  // All of these throw ResourceError where a file has become shorter.
+
   // Whether two tensors are stored in the same bytes.
   bool Equal(std::size_t tensor, std::size_t other) const;
+  // rows (n, cols): n of its rows from `first` on.
+  void Decode(std::size_t tensor, std::size_t first, std::span<float> rows) const;
   // Throws as EncodeTensor does. Not for two threads at once.
   EncodeCounts Encode(std::size_t tensor, RowEncoder& encoder, const EncodeTarget& target, bool allow_nonfinite,
                       const Parallel::StopCheck& stop);

@@ -88,7 +88,9 @@ JsonValue ReadJsonFile(const std::string& path) {
                        .expected = std::to_string(kMaxJsonBytes) + " bytes at most",
                        .found = std::to_string(file.size()) + " bytes"});
   }
-  return ParseJson({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path);
+  JsonValue value = ParseJson({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path);
+  file.CheckWhole();
+  return value;
 }
 
 std::string Quoted(std::string_view text) { return '"' + Shown(text) + '"'; }

@@ -18,6 +18,9 @@ namespace {
 
 static_assert(sizeof(std::size_t) == 8 && sizeof(off_t) == 8, "files larger than 4 GB are mapped whole");
 
+constexpr char kLoadAgain[] =
+    "Load the checkpoint again; put another file in its place by renaming it, not by writing into it.";
+
 ResourceError SystemError(const std::string& what, const std::string& path, int error) {
   return ResourceError(what + ": " + std::generic_category().message(error), "Check the path and its permissions.",
                        {.file = path});
@@ -49,6 +52,7 @@ MappedFile MappedFile::Open(const std::string& path) {
   void* const start = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
   if (start == MAP_FAILED) throw SystemError("the file cannot be mapped", path, errno);
   file.bytes_ = {static_cast<const std::byte*>(start), size};
+  file.guard_ = PageGuard(file.bytes_);
   return file;
 }
 
@@ -57,18 +61,37 @@ MappedFile::MappedFile(std::string path, int descriptor) : path_(std::move(path)
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
       descriptor_(std::exchange(other.descriptor_, -1)),
-      bytes_(std::exchange(other.bytes_, {})) {}
+      bytes_(std::exchange(other.bytes_, {})),
+      guard_(std::move(other.guard_)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(descriptor_, other.descriptor_);
   std::swap(bytes_, other.bytes_);
+  std::swap(guard_, other.guard_);
   return *this;
 }
 
 MappedFile::~MappedFile() {
+  guard_ = PageGuard();  // before the map, whose place another one may take
   if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
   if (descriptor_ >= 0) close(descriptor_);
+}
+
+void MappedFile::CheckWhole() const {
+  struct stat status = {};
+  if (fstat(descriptor_, &status) != 0) throw SystemError("the file cannot be examined", path_, errno);
+  const auto now = static_cast<std::uint64_t>(status.st_size);
+  if (now < size()) {
+    throw ResourceError("the file became shorter while it was in use", kLoadAgain,
+                        {.file = path_,
+                         .expected = std::to_string(size()) + " bytes, as when it was loaded",
+                         .found = std::to_string(now) + " bytes"});
+  }
+  if (guard_.lost()) {
+    throw ResourceError("a part of the file could not be read: it was shorter for a time, or the disk failed",
+                        kLoadAgain, {.file = path_});
+  }
 }
 
 void MappedFile::ForgetPages(std::span<const std::byte> part) const noexcept {
@@ -92,8 +115,7 @@ void MappedFile::PreadExact(std::uint64_t offset, std::span<std::byte> out) cons
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw SystemError("the file cannot be read", path_, errno);
     if (got == 0) {
-      throw ResourceError("the file became shorter while it was in use", "Load the checkpoint again.",
-                          {.file = path_, .offset = offset});
+      throw ResourceError("the file became shorter while it was in use", kLoadAgain, {.file = path_, .offset = offset});
     }
     out = out.subspan(static_cast<std::size_t>(got));
     offset += static_cast<std::uint64_t>(got);

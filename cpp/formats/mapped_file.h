@@ -7,13 +7,15 @@
 #include <span>
 #include <string>
 
+#include "base/page_guard.h"
 #include "base/tensor.h"
 
 namespace gemmule {
 
-// Owns the map and the descriptor. Reading is safe from several threads at once. A file that another program shortens
-// while it is mapped ends this one with SIGBUS, as with every mapped file: do not write into a checkpoint in use.
-class MappedFile {
+// Owns the map and the descriptor. Reading is safe from several threads at once. Where another program shortens the
+// file meanwhile, what is gone reads as zeros, and CheckWhole() throws. What another program writes into the file shows
+// in the map, and nothing tells.
+class MappedFile : public TensorStorage {
  public:
   // Throws ResourceError when `path` is missing, unreadable or no regular file, FormatError when it is empty.
   static MappedFile Open(const std::string& path);
@@ -22,11 +24,14 @@ class MappedFile {
   MappedFile& operator=(MappedFile&& other) noexcept;
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
-  ~MappedFile();
+  ~MappedFile() override;
 
   const std::string& path() const noexcept { return path_; }
   std::uint64_t size() const noexcept { return bytes_.size(); }  // bytes, >= 1
   std::span<const std::byte> bytes() const noexcept { return bytes_; }
+
+  // To be asked after the last look at bytes().
+  void CheckWhole() const override;
 
   // Gives the memory back that these bytes of the map take; who reads them again has them read again.
   void ForgetPages(std::span<const std::byte> part) const noexcept;
@@ -41,6 +46,7 @@ class MappedFile {
   std::string path_;
   int descriptor_;                    // -1 once moved from
   std::span<const std::byte> bytes_;  // the whole map; empty once moved from
+  PageGuard guard_;                   // of it
 };
 
 // Rows of equal size that lie one after another in a file.

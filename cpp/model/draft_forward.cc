@@ -33,6 +33,7 @@ DraftForward::DraftForward(const DraftModel& model, Parallel& parallel)
 
 void DraftForward::Step(const KvCache& cache, std::size_t position, std::span<const float> input,
                         std::span<float> logits, std::span<float> vector) {
+  for (const auto& file : model_.files) file->CheckWhole();
   linear_.Run(input.data(), 1, {{&model_.pre_projection, x_.data(), config_.hidden_size}});
   for (std::size_t i = 0; i < config_.layers.size(); ++i) {
     Attention(i, cache, position);

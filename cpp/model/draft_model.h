@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -30,6 +31,7 @@ struct DraftModel {
   Linear post_projection;              // (Dt, D)
   std::optional<Clusters> clusters;    // none: all tokens get logits
   Products products = Products::kFloat32;
+  std::vector<std::shared_ptr<const TensorStorage>> files;  // that the weights are views of
 };
 
 }  // namespace gemmule

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/page_guard.h"
 #include "kernels/elementwise.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
@@ -44,6 +45,8 @@ void Forward::ForTokens(const Body& body) {
 
 void Forward::Begin(std::span<const Segment> segments, std::span<const std::int32_t> ids) {
   const std::size_t d = config_.hidden_size;
+  PageGuard::ComeFirst();
+  model_.CheckFiles();
   if (profile_ != nullptr) profile_->Start();
   layer_ = config_.layers.size();
   segments_.assign(segments.begin(), segments.end());

@@ -3,7 +3,9 @@
 
 #include <cstddef>
 #include <memory>
+#include <vector>
 
+#include "base/tensor.h"
 #include "base/workers.h"
 #include "model/config.h"
 #include "model/weights.h"
@@ -28,8 +30,14 @@ struct Model {
   Weights weights;
   Products products = Products::kFloat32;
   KvMode kv = KvMode::kFloat32;
-  std::size_t context = 0;           // tokens a conversation may hold
-  std::shared_ptr<Workers> workers;  // threads that all conversations share
+  std::size_t context = 0;                                  // tokens a conversation may hold
+  std::shared_ptr<Workers> workers;                         // threads that all conversations share
+  std::vector<std::shared_ptr<const TensorStorage>> files;  // that the weights are views of
+
+  // To be asked before results count. Throws ResourceError where a file is not whole any more.
+  void CheckFiles() const {
+    for (const auto& file : files) file->CheckWhole();
+  }
 };
 
 }  // namespace gemmule

@@ -236,7 +236,9 @@ class Reading {
 Tokenizer ReadTokenizerJson(const std::string& path) {
   const MappedFile file = MappedFile::Open(path);
   RefuseStandIn(file);
-  return Reading(file).Run();
+  Tokenizer tokenizer = Reading(file).Run();
+  file.CheckWhole();
+  return tokenizer;
 }
 
 }  // namespace gemmule

@@ -6,15 +6,15 @@ Version 3, little-endian, arrays without arrays in them. Source: ggml-org/ggml, 
 from __future__ import annotations
 
 import math
-import mmap
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .. import _core
+from ..errors import FormatError
 
 ALIGNMENT = 32  # bytes; the format's default, so no key says it
 
@@ -140,18 +140,18 @@ def size_label(tensors: Iterable[GgufTensor]) -> str:
 def read_metadata(file: Path) -> Metadata:
     """All keys and values of the model of which `file` is all, or any part. Errors are those of loading it."""
     first = _core.GgufHeaders(str(file)).files[0]  # everything in its headers has been checked
-    with Path(first).open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return _Reader(data).metadata()
+    with Path(first).open("rb") as stream:
+        return _Reader(stream).metadata()
 
 
 class _Reader:
-    """Reads a file that is known to be whole."""
+    """Reads a file whose headers have been checked."""
 
-    def __init__(self, data: mmap.mmap) -> None:
-        self._data = data
-        self._at = 4  # after "GGUF"
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
 
     def metadata(self) -> Metadata:
+        self._take(4)  # "GGUF"
         _, _, keys = self._numbers("IQQ")  # after version and number of tensors
         return {self._string(): self._value() for _ in range(keys)}
 
@@ -167,17 +167,20 @@ class _Reader:
         return Value(kind, list(self._numbers(f"{count}{_CODES[kind]}")))
 
     def _string(self) -> str:
-        length = self._number("Q")
-        self._at += length
-        return self._data[self._at - length : self._at].decode(errors="surrogateescape")
+        return self._take(self._number("Q")).decode(errors="surrogateescape")
 
     def _number(self, code: str) -> Any:
         return self._numbers(code)[0]
 
     def _numbers(self, codes: str) -> tuple[Any, ...]:
-        numbers = struct.unpack_from("<" + codes, self._data, self._at)
-        self._at += struct.calcsize("<" + codes)
-        return numbers
+        return struct.unpack("<" + codes, self._take(struct.calcsize("<" + codes)))
+
+    def _take(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        if len(data) != size:
+            file = self._stream.name
+            raise FormatError(f"{file}: the file has become shorter", remedy="Use a whole file.", file=file)
+        return data
 
 
 def _pack(value: Value) -> bytes:

@@ -33,7 +33,10 @@ def read_scales(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float32]]:
     for name, dtype, shape, offset, size, _ in _core.file_tensors(str(file)):
         if dtype not in _DTYPES:
             raise refused(file, name, "F32, BF16 or F16", dtype)
-        values = values_of(np.fromfile(file, np.uint8, size, offset=offset), dtype).astype(np.float32)
+        data = np.fromfile(file, np.uint8, size, offset=offset)
+        if data.size != size:
+            raise FormatError(f"{file}: the file has become shorter", file=str(file), tensor=name)
+        values = values_of(data, dtype).astype(np.float32)
         wrong = values[~(np.isfinite(values) & (values >= 0))]
         if wrong.size:
             raise refused(file, name, "finite scales, none negative", str(wrong[0]))
