@@ -157,3 +157,27 @@ def test_any_sequence_with_drafts(tmp_path, monkeypatch, seed):
                 answer.close()
         assert drafting.messages == plain.messages
     assert drafted > 0
+
+
+def test_a_turn_that_fails_at_its_beginning(monkeypatch):
+    """Where another chat has read the same, its cache serves the turn: it is not the chat's before the turn begins."""
+    plain = chat_model("mobile", "static", prefix_cache=0)
+    model = gemmule.load(plain._folder, threads=1, trust_template=True)
+    same, other = "Be brief. " * 9 + "one " * 99, "Be brief. " * 9 + "two " * 99
+    asked = {**GREEDY, "max_tokens": 5}
+    model.chat().send(other, **asked)
+    chat = model.chat()
+    chat.send(same, **asked)
+    chat.undo()
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    with monkeypatch.context() as broken:
+        broken.setattr("gemmule.chat.Generation", fail)
+        with pytest.raises(MemoryError):
+            chat.send(other, **asked)
+    want = plain.chat()
+    for text in (same, "So?"):
+        result, wanted = chat.send(text, **asked), want.send(text, **asked)
+        assert (result.tokens, result.logprobs) == (wanted.tokens, wanted.logprobs)

@@ -293,9 +293,8 @@ class Chat:
             kept, dropped, encoded = self._messages, 0, self._encode([*self._messages, *new])
         ids = np.array(encoded, np.int32)
         check_length(len(ids), self._context)
-        self._decoder = self._begun(self._decoder, ids)
-        self._run = Generation(
-            self._decoder,
+        run = Generation(
+            self._begun(self._decoder, ids),
             ids,
             sampling,
             context=self._context,
@@ -306,9 +305,10 @@ class Chat:
             openings=self._openings,
             drafting=self._new_drafting(sampling),
         )
-        self._run.dropped_turns = dropped
-        self._answer = self._pieces([*kept, *new], self._run)
-        return self._run, self._answer
+        run.dropped_turns = dropped
+        answer = self._pieces([*kept, *new], run)
+        self._decoder, self._run, self._answer = run.decoder, run, answer  # all, or none where Ctrl-C comes before
+        return run, answer
 
     def _begun(self, own: _core.Decoder, ids: NDArray[np.int32]) -> _core.Decoder:
         """What has seen a beginning of `ids`: `own`, which has seen `_ids`, where it can go back that far."""
