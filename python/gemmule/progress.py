@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,21 +20,23 @@ class Progress:
     """A bar on standard error, on a terminal or in a notebook only, for work longer than a second."""
 
     def __init__(self, total: int, unit: str, *, wanted: bool = True) -> None:
-        self._bar = tqdm(
-            total=total,
-            unit=unit,
-            unit_scale=unit == "B",
-            delay=_DELAY_S,
-            disable=not is_shown(wanted),
-            file=sys.stderr,
-            leave=False,
-            dynamic_ncols=True,
-        )
+        self._bar: tqdm[Any] | None = None  # none where nobody sees it: Ctrl-C while Python does away with it is lost
+        if is_shown(wanted):
+            self._bar = tqdm(
+                total=total,
+                unit=unit,
+                unit_scale=unit == "B",
+                delay=_DELAY_S,
+                file=sys.stderr,
+                leave=False,
+                dynamic_ncols=True,
+            )
 
     def advance(self, steps: int, running: str) -> None:
         """Moves on, and shows the value so far."""
-        self._bar.set_postfix_str(running, refresh=False)
-        self._bar.update(steps)
+        if self._bar is not None:
+            self._bar.set_postfix_str(running, refresh=False)
+            self._bar.update(steps)
 
     def __enter__(self) -> Progress:
         return self
@@ -41,4 +44,5 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
