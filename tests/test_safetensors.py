@@ -2,7 +2,9 @@
 error for each way a file can lie."""
 
 import json
+import os
 import random
+import resource
 
 import numpy as np
 import pytest
@@ -119,3 +121,16 @@ def test_missing_folder(tmp_path):
     with pytest.raises(ResourceError) as error:
         load(tmp_path / "missing")
     assert error.value.file == str(tmp_path / "missing")
+
+
+def test_too_many_open_files(float_case):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = os.open("/dev/null", os.O_RDONLY)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held + 1, hard))  # descriptors are given from the lowest on
+    try:
+        with pytest.raises(ResourceError, match="Too many open files") as error:
+            load(float_case.folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.close(held)
+    assert "ulimit -n" in error.value.remedy

@@ -20,6 +20,25 @@ namespace gemmule {
 // A call was ended by its stop check.
 struct Stopped : std::exception {};
 
+// What went wrong first in a parallel region, on whichever thread: no exception may leave a worker, and none the
+// calling thread as long as others work for it.
+class Failure {
+ public:
+  bool happened() const { return happened_.load(std::memory_order_relaxed); }
+  // In a catch clause.
+  void Keep() noexcept {
+    if (!happened_.exchange(true)) error_ = std::current_exception();
+  }
+  // Once all threads are done.
+  void Rethrow() const {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  std::atomic<bool> happened_{false};
+  std::exception_ptr error_;
+};
+
 class Parallel {
  public:
   // Asked on the calling thread only, every few microseconds to milliseconds; true: leave the rest undone.
@@ -30,8 +49,8 @@ class Parallel {
 
   // body(begin, end) over pieces of [0, n), each but the last of a multiple of `step` elements. `cost` is what one
   // element takes, in nanoseconds, roughly: work that is shorter than calling the others is done on the calling thread.
-  // The body must not throw. After a stop the pieces not yet begun are left out: the caller asks stopped() before it
-  // uses results.
+  // What a body throws first comes out of this when no thread works on it any more. After that and after a stop the
+  // pieces not yet begun are left out: the caller asks stopped() before it uses results.
   template <class Body>
   void For(std::size_t n, std::size_t step, double cost, const Body& body) {
     if (n == 0) return;
@@ -41,8 +60,14 @@ class Parallel {
       return;
     }
     const Pieces pieces((n + step - 1) / step, static_cast<std::size_t>(workers_.threads()));
-    const auto run = [&](std::size_t i) {
-      if (!stopped()) body(pieces.Begin(i) * step, std::min(n, pieces.Begin(i + 1) * step));
+    Failure failure;
+    const auto run = [&](std::size_t i) noexcept {
+      if (stopped() || failure.happened()) return;
+      try {
+        body(pieces.Begin(i) * step, std::min(n, pieces.Begin(i + 1) * step));
+      } catch (...) {
+        failure.Keep();
+      }
     };
     const auto call = [](const void* context, std::size_t i) { (*static_cast<const decltype(run)*>(context))(i); };
     if (profile_ != nullptr) profile_->BeginRegion();
@@ -51,6 +76,7 @@ class Parallel {
       Ask();
     });
     if (profile_ != nullptr) profile_->EndRegion();
+    failure.Rethrow();
   }
 
   bool stopped() const { return stopped_.load(std::memory_order_relaxed); }

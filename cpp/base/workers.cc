@@ -1,5 +1,6 @@
 #include "base/workers.h"
 
+#include <new>
 #include <system_error>
 
 #include "hwy/cache_control.h"
@@ -24,6 +25,8 @@ Workers::Workers(int threads) {
       threads_->emplace_back([this] { Work(); });
     } catch (const std::system_error&) {
       return;  // the system's limit: those there are do the work
+    } catch (const std::bad_alloc&) {
+      return;  // likewise; and threads that run must not be left to a vector that ends the program
     }
   }
 }

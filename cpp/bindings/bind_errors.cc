@@ -35,7 +35,9 @@ void Translate(std::exception_ptr pointer) {  // NOLINT(performance-unnecessary-
   } catch (const ArgumentError& error) {
     Raise("ArgumentError", error);
   } catch (const std::bad_alloc&) {
-    Raise("ResourceError", ResourceError("out of memory", "Use a smaller context, a smaller model or kv=\"static\"."));
+    Raise("ResourceError",
+          ResourceError("out of memory",
+                        "End other programs, or use a smaller context, a smaller model or kv=\"static\"."));
   }
 }
 

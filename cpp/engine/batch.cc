@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <deque>
-#include <exception>
 #include <string>
 #include <vector>
 
@@ -72,6 +71,7 @@ void Batch::Step(std::span<Decoder* const> decoders, std::span<const std::int32_
     }
     uses.emplace_back(decoder);
     decoder.CheckIds(ids.subspan(i, 1), "sequence " + std::to_string(i) + " of a step: ");
+    decoder.hidden_.Reserve(model_->config.hidden_size);  // now: later a failure would find some overwritten
     segments.push_back({&decoder.cache_, decoder.length_, 1});
   }
   const Parallel::Asking asking(scratch_.parallel, stop);
@@ -103,20 +103,10 @@ void Batch::Sample(std::span<Sampler* const> samplers, std::span<const std::span
     if (IsTwice(samplers, i)) throw ArgumentError("sampler " + std::to_string(i) + " is there twice");
   }
   const Parallel::Asking asking(scratch_.parallel, stop);
-  std::vector<std::exception_ptr> errors(n);  // none may leave a parallel region
   scratch_.parallel.For(n, 1, kSampleCost, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      try {
-        ids[i] = samplers[i]->Sample(logits[i], histories[i]);
-      } catch (...) {
-        errors[i] = std::current_exception();
-      }
-    }
+    for (std::size_t i = begin; i < end; ++i) ids[i] = samplers[i]->Sample(logits[i], histories[i]);
   });
   scratch_.parallel.ThrowIfStopped();
-  for (const std::exception_ptr& error : errors) {
-    if (error) std::rethrow_exception(error);
-  }
 }
 
 }  // namespace gemmule

@@ -21,21 +21,30 @@ static_assert(sizeof(std::size_t) == 8 && sizeof(off_t) == 8, "files larger than
 constexpr char kLoadAgain[] =
     "Load the checkpoint again; put another file in its place by renaming it, not by writing into it.";
 
+const char* RemedyFor(int error) {
+  switch (error) {
+    case ENOMEM: return "End other programs, or raise the limit of address space (ulimit -v).";
+    case EMFILE:
+    case ENFILE: return "Close other files, or raise the limit of open files (ulimit -n).";
+    case EIO: return "The disk or the network behind the path fails: copy the file to another.";
+    default: return "Check the path and its permissions.";
+  }
+}
+
 ResourceError SystemError(const std::string& what, const std::string& path, int error) {
-  return ResourceError(what + ": " + std::generic_category().message(error), "Check the path and its permissions.",
-                       {.file = path});
+  return ResourceError(what + ": " + std::generic_category().message(error), RemedyFor(error), {.file = path});
 }
 
 }  // namespace
 
 MappedFile MappedFile::Open(const std::string& path) {
+  MappedFile file(path);  // closes and unmaps whatever happens from here on
   // O_NONBLOCK: opening a named pipe must not wait for a writer. Regular files do not care.
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) throw SystemError("the file cannot be opened", path, errno);
-  MappedFile file(path, descriptor);  // closes the descriptor whatever happens from here on
+  file.descriptor_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file.descriptor_ < 0) throw SystemError("the file cannot be opened", path, errno);
 
   struct stat status = {};
-  if (fstat(descriptor, &status) != 0) throw SystemError("the file cannot be examined", path, errno);
+  if (fstat(file.descriptor_, &status) != 0) throw SystemError("the file cannot be examined", path, errno);
   if (!S_ISREG(status.st_mode)) {
     throw ResourceError("a file is needed", "Check the path.",
                         {.file = path,
@@ -49,14 +58,14 @@ MappedFile MappedFile::Open(const std::string& path) {
   // MAP_PRIVATE: pages are shared with the page cache and other processes as long as nobody writes, and nothing could
   // ever reach the file through this map.
   const std::size_t size = static_cast<std::size_t>(status.st_size);
-  void* const start = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+  void* const start = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.descriptor_, 0);
   if (start == MAP_FAILED) throw SystemError("the file cannot be mapped", path, errno);
   file.bytes_ = {static_cast<const std::byte*>(start), size};
   file.guard_ = PageGuard(file.bytes_);
   return file;
 }
 
-MappedFile::MappedFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
+MappedFile::MappedFile(std::string path) : path_(std::move(path)) {}
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),

@@ -41,10 +41,11 @@ class MappedFile : public TensorStorage {
   void PreadExact(std::uint64_t offset, std::span<std::byte> out) const;
 
  private:
-  MappedFile(std::string path, int descriptor);
+  // Of no file yet.
+  explicit MappedFile(std::string path);
 
   std::string path_;
-  int descriptor_;                    // -1 once moved from
+  int descriptor_ = -1;               // -1 once moved from
   std::span<const std::byte> bytes_;  // the whole map; empty once moved from
   PageGuard guard_;                   // of it
 };
