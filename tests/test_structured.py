@@ -453,6 +453,18 @@ def test_a_fork_in_the_middle_of_an_answer(fairy, monkeypatch):
         os.close(reader)
 
 
+def test_no_thread_to_compute_masks_ahead(fairy, monkeypatch):
+    options = {"regex": r"[A-Za-z ,;]{30,60}\.", "temperature": 1.0, "seed": 4}
+    want = fairy.generate("A king", **options).tokens
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("gemmule.grammar._SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert fairy.generate("A king", **options).tokens == want
+
+
 # What is refused
 
 

@@ -408,6 +408,22 @@ def test_no_thread_to_be_had(monkeypatch):
     assert asyncio.run(model.agenerate([2], max_tokens=2, temperature=0)).tokens == [299] * 2
 
 
+def test_no_thread_to_prepare_in():
+    model = fake_model(TOKENIZER, lambda ids: 299)
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    async def main():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(gemmule.ResourceError, match="no thread"):
+                await model.agenerate([2])
+        return await model.agenerate([2], max_tokens=2, temperature=0)
+
+    assert asyncio.run(main()).tokens == [299] * 2
+
+
 def test_no_memory_for_what_all_share(monkeypatch):
     model = fake_model(TOKENIZER, lambda ids: 299)
     new_batch = model._new_batch

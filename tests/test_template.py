@@ -41,6 +41,15 @@ def test_is_found_in_json(folder, name, value):
     assert render(folder, "{{ 3 }}") == "3"  # its own file comes first
 
 
+def test_no_memory_is_not_the_templates_fault(folder, monkeypatch):
+    def render_nothing(source, context):
+        raise MemoryError
+
+    monkeypatch.setattr("gemmule.template_worker.render", render_nothing)
+    with pytest.raises(MemoryError):
+        render(folder, "{{ 1 }}", trust_template=True)
+
+
 def test_unknown_and_known_render_alike(folder):
     known = (TOKENIZER / "chat_template.jinja").read_text()
     unknown = "{#- another file -#}" + known

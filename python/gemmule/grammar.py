@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -190,7 +191,8 @@ class Constraint:
         self._check()
         self.complete = self._matcher.is_stopped()
         if self._seconds > _SLOW_SECONDS and not self.complete and not self._forked:
-            self._ahead = self._beside.submit(self._bits)
+            with suppress(RuntimeError):  # the system gives no thread: it is computed when it is asked for
+                self._ahead = self._beside.submit(self._bits)
 
     @property
     def _forked(self) -> bool:

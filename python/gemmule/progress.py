@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Any
 
 from tqdm import tqdm
 
@@ -16,14 +15,21 @@ def is_shown(wanted: bool) -> bool:
     return wanted and (sys.stderr.isatty() or "ipykernel" in sys.modules)
 
 
+class _Bar(tqdm):  # type: ignore[type-arg]
+    # tqdm starts a thread with the first bar, shown or not, which looks after bars that skip updates: ours skip none.
+    # Where there is no memory for a thread, Python waits forever for it to start.
+    monitor_interval = 0
+
+
 class Progress:
     """A bar on standard error, on a terminal or in a notebook only, for work longer than a second."""
 
     def __init__(self, total: int, unit: str, *, wanted: bool = True) -> None:
-        self._bar: tqdm[Any] | None = None  # none where nobody sees it: Ctrl-C while Python does away with it is lost
+        self._bar: _Bar | None = None  # none where nobody sees it: Ctrl-C while Python does away with it is lost
         if is_shown(wanted):
-            self._bar = tqdm(
+            self._bar = _Bar(
                 total=total,
+                miniters=1,
                 unit=unit,
                 unit_scale=unit == "B",
                 delay=_DELAY_S,

@@ -10,6 +10,8 @@ from . import _core, forks
 from .batch import Request, Together
 from .errors import ResourceError
 
+NO_THREAD = "End other threads, or raise the limit."  # a remedy
+
 
 class Scheduler:
     """Takes requests from any thread, and runs them together in the order in which they came.
@@ -38,9 +40,7 @@ class Scheduler:
                 try:
                     thread.start()
                 except RuntimeError as error:
-                    raise ResourceError(
-                        f"no thread for the model's scheduler: {error}", remedy="End other threads, or raise the limit."
-                    ) from None
+                    raise ResourceError(f"no thread for the model's scheduler: {error}", remedy=NO_THREAD) from None
                 self._thread = thread
             self._waiting.extend(requests)
 

@@ -6,14 +6,16 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 from weakref import ref
 
 from .batch import Begin
 from .errors import ArgumentError, ResourceError
 from .generate import Piece, Result
-from .scheduler import Scheduler
+from .scheduler import NO_THREAD, Scheduler
 
 _News = list[Piece] | Result
+_T = TypeVar("_T")
 
 
 class _Inbox:
@@ -100,11 +102,20 @@ def _running_loop() -> asyncio.AbstractEventLoop:
         ) from None
 
 
+async def _in_a_thread(call: Callable[[], _T]) -> _T:
+    try:
+        return await asyncio.to_thread(call)
+    except RuntimeError as error:
+        if str(error) != "can't start new thread":  # as Python says it
+            raise
+        raise ResourceError(f"no thread to prepare a task in: {error}", remedy=NO_THREAD) from None
+
+
 async def results(scheduler: Scheduler, prepare: Callable[[], Sequence[Begin]]) -> list[Result]:
     """Of all that `prepare` gives, in their order; it runs in a thread. What goes wrong with one ends the others."""
     inbox = _Inbox()
     try:
-        begins = await asyncio.to_thread(prepare)
+        begins = await _in_a_thread(prepare)
         scheduler.submit([_Asked(inbox, *each) for each in enumerate(begins)])
         found: dict[int, Result] = {}
         while len(found) < len(begins):
@@ -120,7 +131,7 @@ async def streamed(scheduler: Scheduler, prepare: Callable[[], Begin]) -> AsyncG
     """The pieces of what `prepare` gives, as they come; it runs in a thread."""
     inbox = _Inbox()
     try:
-        scheduler.submit([_Followed(inbox, 0, await asyncio.to_thread(prepare))])
+        scheduler.submit([_Followed(inbox, 0, await _in_a_thread(prepare))])
         while True:
             _, news = await inbox.get()
             if isinstance(news, Result):

@@ -82,6 +82,8 @@ class ChatTemplate:
             return template_worker.render(self.source, context)
         except template_worker.RefusalError as error:
             raise self._refusal(str(error)) from None
+        except MemoryError:
+            raise
         except Exception as error:  # minijinja's own, and those of the filters it calls
             raise self._failure(str(error).partition("\n")[0]) from None
 
