@@ -19,7 +19,13 @@ target_compile_options(gemmule_options INTERFACE
   -fno-math-errno)       # nothing reads errno after a square root
 
 if(GEMMULE_SANITIZE)
-  set(sanitize -fsanitize=address,undefined -fno-sanitize-recover=all)
+  if(GEMMULE_SANITIZE STREQUAL "address")
+    set(sanitize -fsanitize=address,undefined -fno-sanitize-recover=all)
+  elseif(GEMMULE_SANITIZE STREQUAL "thread")
+    set(sanitize -fsanitize=thread)
+  else()
+    message(FATAL_ERROR "GEMMULE_SANITIZE is \"${GEMMULE_SANITIZE}\"; want address or thread.")
+  endif()
   # Little optimisation and lines only: GCC would take minutes for one kernel.
   target_compile_options(gemmule_options INTERFACE ${sanitize} -fno-omit-frame-pointer -O1 -g1)
   target_link_options(gemmule_options INTERFACE ${sanitize})
