@@ -115,7 +115,7 @@ def test_score_without_tokenizer(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("", "empty"), ([], "empty"), ([2], "one token"), ([2, 4096], "4096"), (5, "sequence")], ids=repr
+    ("text", "said"), [("", "empty"), ([], "empty"), ([2], "one token"), ([2, 4096], "4096"), (5, "expected text")], ids=repr
 )
 def test_refuses_to_score(fairy, text, said):
     with pytest.raises(gemmule.ArgumentError, match=said):

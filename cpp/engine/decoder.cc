@@ -58,7 +58,7 @@ void Decoder::Prefill(Scratch& scratch, std::span<const std::int32_t> ids, std::
 void Decoder::Read(std::span<const std::int32_t> ids, const Parallel::StopCheck& stop) { Read(scratch_, ids, stop); }
 
 void Decoder::Read(Scratch& scratch, std::span<const std::int32_t> ids, const Parallel::StopCheck& stop) {
-  Pass(*this, scratch, ids, 0, stop).Next();
+  Pass(*this, scratch, ids, stop).Next();
 }
 
 void Decoder::Logits(std::span<const std::int32_t> ids, std::span<float> logits, const Parallel::StopCheck& stop) {

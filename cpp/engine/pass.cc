@@ -14,16 +14,22 @@ Decoder::Use::Use(Decoder& decoder) : decoder_(decoder) {
   }
 }
 
-Decoder::Pass::Pass(Decoder& decoder, Scratch& scratch, std::span<const std::int32_t> ids, std::size_t wanted,
+Decoder::Pass::Pass(Decoder& decoder, Scratch& scratch, std::span<const std::int32_t> ids,
                     const Parallel::StopCheck& stop)
     : decoder_(decoder),
       scratch_(scratch),
       use_(decoder),
       asking_(scratch.parallel, stop),
       ids_(ids),
-      first_wanted_(ids.size() - wanted) {
+      first_wanted_(ids.size()) {
   decoder_.CheckIds(ids);
-  if (wanted > ids.size()) {
+}
+
+Decoder::Pass::Pass(Decoder& decoder, Scratch& scratch, std::span<const std::int32_t> ids, std::size_t wanted,
+                    const Parallel::StopCheck& stop)
+    : Pass(decoder, scratch, ids, stop) {
+  first_wanted_ -= wanted;
+  if (wanted == 0 || wanted > ids.size()) {
     throw ArgumentError("results of " + std::to_string(wanted) + " tokens are wanted, of " +
                         std::to_string(ids.size()));
   }

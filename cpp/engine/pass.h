@@ -34,12 +34,14 @@ class Decoder::Pass {
     const float* logits = nullptr;  // (count, V), after the softcap; until the next ones are asked for
   };
 
-  // The last `wanted` of the T ids need rows, 0 <= wanted <= T. Throws as the calls of Decoder do, Next() as well.
+  // The last `wanted` of the T ids need rows, 1 <= wanted <= T. Throws as the calls of Decoder do, Next() as well.
   // `scratch` may be another's, which must outlive it: no other call may use that meanwhile.
   Pass(Decoder& decoder, Scratch& scratch, std::span<const std::int32_t> ids, std::size_t wanted,
        const Parallel::StopCheck& stop);
   Pass(Decoder& decoder, std::span<const std::int32_t> ids, std::size_t wanted, const Parallel::StopCheck& stop)
       : Pass(decoder, decoder.scratch_, ids, wanted, stop) {}
+  // None of them needs rows.
+  Pass(Decoder& decoder, Scratch& scratch, std::span<const std::int32_t> ids, const Parallel::StopCheck& stop);
 
   // The next rows. A chunk counts as cached when what is behind it is asked for: ask until there are no more.
   Rows Next();
@@ -68,7 +70,7 @@ class Decoder::Pass {
   const Use use_;
   const Parallel::Asking asking_;
   const std::span<const std::int32_t> ids_;
-  const std::size_t first_wanted_;
+  std::size_t first_wanted_;
   std::size_t begin_ = 0;  // the chunk: ids [begin, begin + count)
   std::size_t count_ = 0;
   std::size_t live_ = 0;   // tokens at the chunk's end whose rows are wanted
