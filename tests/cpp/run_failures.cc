@@ -243,6 +243,8 @@ class Sequence {
     const auto ids = Prompt(20);
     std::vector<float> rows(ids.size() * vocab_size_);
     const std::size_t length = decoder_->length();
+    steps_.Do("read without logits", [&] { decoder_->Read(ids, {}); });
+    if (!decoder_->Rewind(length)) throw Wrong("the window is gone");
     steps_.Do("logits", [&] { decoder_->Logits(ids, rows, {}); });
     steps_.Check(rows);
     if (!decoder_->Rewind(length)) throw Wrong("the window is gone");
