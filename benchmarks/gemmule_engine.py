@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import gemmule
 from gemmule import _core
-from gemmule.memory import own_bytes
+from gemmule.checkpoints.memory import own_bytes
 
 
 class Engine:

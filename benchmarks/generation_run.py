@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import gemmule
-from gemmule.memory import own_bytes
+from gemmule.checkpoints.memory import own_bytes
 
 CHECKED_TOKENS = 8  # of the prompt: their logits are looked at
 

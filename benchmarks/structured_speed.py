@@ -22,7 +22,7 @@ import gemmule
 import program
 from conditions import conditions
 from gemmule.benchmark import Samples
-from gemmule.generate import Generation
+from gemmule.generation.generate import Generation
 
 WORDS = r"[a-z]+( [a-z]+){5000}\."
 COUNTED = r"[A-Za-z ,;]{20000,50000}\."

@@ -21,7 +21,7 @@ import gemmule
 import synthetic_tokenizer
 from conditions import conditions
 from gemmule.benchmark import Samples
-from gemmule.memory import own_bytes
+from gemmule.checkpoints.memory import own_bytes
 
 
 def main() -> int:

@@ -14,8 +14,8 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from gemmule.conversion import renaming
-from gemmule.conversion.output import new_file, new_folder
+from gemmule.outputs import renaming
+from gemmule.outputs.output import new_file, new_folder
 
 # Audit events of calls that change what lies in a folder, or come next after one.
 CALLS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "fcntl.flock", "ctypes.dlsym"}

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 import gemmule
 from fakes import TOKENIZER, TURN_END
-from gemmule.answer import AnswerStream, Marks, Said
-from gemmule.text_stream import TextStream
-from gemmule.tool_calls import MalformedToolCall, ToolCall
+from gemmule.text.answer import AnswerStream, Marks, Said
+from gemmule.text.text_stream import TextStream
+from gemmule.text.tool_calls import MalformedToolCall, ToolCall
 
 TOKENS = gemmule.Tokenizer.from_pretrained(TOKENIZER)
 MARKS = Marks.of(TOKENS)

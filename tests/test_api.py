@@ -17,6 +17,7 @@ import pytest
 
 import gemmule
 from fakes import TOKENIZER
+from gemmule.checkpoints import checkpoint
 
 EXCERPT = Path(__file__).parent / "data" / "fairy-excerpt.txt"
 
@@ -29,7 +30,7 @@ def fairy():
 @pytest.fixture
 def folder(tmp_path):
     """A copy of the demo, to be damaged."""
-    return Path(shutil.copytree(gemmule.checkpoint.find("fairy"), tmp_path / "fairy"))
+    return Path(shutil.copytree(checkpoint.find("fairy"), tmp_path / "fairy"))
 
 
 def test_public_names():
@@ -249,6 +250,6 @@ def test_no_weights(folder):
 
 
 def test_sampling_defaults_of_the_demo(fairy):
-    said = json.loads((gemmule.checkpoint.find("fairy") / "generation_config.json").read_text())
+    said = json.loads((checkpoint.find("fairy") / "generation_config.json").read_text())
     assert (fairy._defaults.temperature, fairy._defaults.top_k) == (said["temperature"], said["top_k"])
     assert fairy._defaults.end_tokens == set(said["eos_token_id"])

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import gemmule
-from gemmule import benchmark, cli
+from gemmule import benchmark
 from gemmule.benchmark import kernel_speed, shapes
+from gemmule.command_line import cli
 from golden_cases import FIXTURES, read_case
 
 core_bench = gemmule._core.bench

@@ -16,12 +16,14 @@ import gemmule
 from checkpoints import FULL, SLIDING, make_checkpoint, write_safetensors
 from fakes import TOKENIZER
 from gemmule import _core
+from gemmule.checkpoints import checkpoint
+from gemmule.checkpoints.shapes import TextShape
 from gemmule.conversion import calibration
 from gemmule.conversion.activation_scales import read_activation_scales, scale_names
 from gemmule.conversion.calibration import calibrate
+from gemmule.quality.windows import spread
 from gemmule.reference import Reference, read_file, read_folder
 from gemmule.reference.safetensors import f32_to_bf16
-from gemmule.shapes import TextShape
 from golden_cases import FIXTURES
 from least_squares import least_squares_scale, squared_error
 
@@ -131,15 +133,15 @@ def test_windows_lie_evenly_and_begin_with_bos():
     model = gemmule.load("fairy")
     ids = np.array(model.tokenizer.encode(EXCERPT.read_text(), parse_special=False))
     options = {"window": 100, "least": 10}
-    windows = list(gemmule.windows.spread(EXCERPT, model, windows=3, **options))
+    windows = list(spread(EXCERPT, model, windows=3, **options))
     middle = (len(ids) - 100) // 2
     for (window, _), begin in zip(windows, (0, middle, len(ids) - 100), strict=True):
         assert window.tolist() == [2, *ids[begin + 1 : begin + 100]]
-    all_of_them = gemmule.windows.spread(EXCERPT, model, windows=999, **options)
+    all_of_them = spread(EXCERPT, model, windows=999, **options)
     assert len(all_of_them) == len(ids) // 100
     begins = [begin for begin, _, _ in all_of_them.spans]
     assert min(np.diff(begins)) >= 100
-    assert [len(window) for window, _ in gemmule.windows.spread(list(range(60)), model, windows=3, **options)] == [60]
+    assert [len(window) for window, _ in spread(list(range(60)), model, windows=3, **options)] == [60]
 
 
 def test_text(tmp_path):
@@ -157,7 +159,7 @@ def test_text(tmp_path):
 def test_same_bits_for_any_number_of_threads():
     found = [calibrate(FIXTURES / "e2b", IDS, threads=threads, progress=False) for threads in (1, 2, 5)]
     assert found[0] == found[1] == found[2]
-    wide = [_core.Calibration(str(gemmule.checkpoint.find("fairy")), threads) for threads in (1, 4)]
+    wide = [_core.Calibration(str(checkpoint.find("fairy")), threads) for threads in (1, 4)]
     for each in wide:  # in chunks that several threads count
         each.observe(np.tile(IDS, 3))
     assert wide[0].scales() == wide[1].scales()
@@ -196,14 +198,14 @@ def test_values_that_are_not_finite_are_named(tmp_path, tensor, named):
 
 @pytest.mark.parametrize(("text", "found"), [("", 1), ("Once upon a time", 5), ([2] * 63, 63)])
 def test_too_little_text(text, found):
-    folder = gemmule.checkpoint.find("fairy")
+    folder = checkpoint.find("fairy")
     with pytest.raises(gemmule.ArgumentError, match=f"the text has {found} tokens; expected at least 64") as caught:
         calibrate(folder, text, threads=1, progress=False)
     assert "longer text" in caught.value.remedy
 
 
 def test_refuses_what_is_no_text():
-    folder = gemmule.checkpoint.find("fairy")
+    folder = checkpoint.find("fairy")
     with pytest.raises(gemmule.ArgumentError, match="outside of"):
         calibrate(folder, [2] * 99 + [4096], threads=1, progress=False)
     with pytest.raises(gemmule.MissingFileError):
@@ -228,7 +230,7 @@ def test_ctrl_c_stops_it():
     code = (
         "import gemmule\n"
         "from gemmule.conversion.calibration import calibrate\n"
-        "path = gemmule.checkpoint.find('fairy')\n"
+        "path = gemmule.checkpoints.checkpoint.find('fairy')\n"
         "ids = [2] + [300] * 30000\n"
         "print('ready', flush=True)\n"
         "try:\n"

@@ -126,7 +126,7 @@ def test_any_sequence(name, kv):
 @pytest.mark.parametrize("seed", range(4))
 def test_any_sequence_with_drafts(tmp_path, monkeypatch, seed):
     """A chat whose model drafts goes the way of one whose model does not, whatever is done between its turns."""
-    monkeypatch.setattr("gemmule.draft_length.DraftLength.next", lambda _: 3)
+    monkeypatch.setattr("gemmule.generation.draft_length.DraftLength.next", lambda _: 3)
     plain = chat_model("e2b", "bf16").chat()
     model = chat_model("e2b", "bf16", mtp=FIXTURES / "mtp")
     drafting = model.chat()
@@ -174,7 +174,7 @@ def test_a_turn_that_fails_at_its_beginning(monkeypatch):
         raise MemoryError
 
     with monkeypatch.context() as broken:
-        broken.setattr("gemmule.chat.Generation", fail)
+        broken.setattr("gemmule.chats.chat.Generation", fail)
         with pytest.raises(MemoryError):
             chat.send(other, **asked)
     want = plain.chat()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import gemmule
-from gemmule import cli
+from gemmule.command_line import cli
 
 EXCERPT = Path(__file__).parent / "data" / "fairy-excerpt.txt"
 PROMPT = "Once upon a time"

@@ -14,6 +14,7 @@ import pytest
 
 import gemmule
 from fakes import TOKENIZER, fake_model
+from gemmule.quality.windows import cut
 from gemmule.reference import operations
 from golden_cases import FIXTURES, read_case
 from targets import fused_targets
@@ -254,7 +255,7 @@ def test_other_tokenizers(folder, tmp_path):
             gemmule.compare(*pair, text, window=8)
         assert "pass token ids" in caught.value.remedy
     for shared in ("Otherwise the text is the text.", [2] * 30):
-        windows = gemmule.windows.cut(shared, [model, other], window=8, score="all", stride=None, windows=None)
+        windows = cut(shared, [model, other], window=8, score="all", stride=None, windows=None)
         assert len(windows) > 1
 
 

@@ -9,10 +9,10 @@ import pytest
 import gemmule
 from checkpoints import make_checkpoint, write_safetensors
 from compressed_folders import dequantized
+from gemmule.checkpoints.shapes import TextShape
 from gemmule.reference import Reference
 from gemmule.reference.operations import decode, unpack_codes
 from gemmule.reference.safetensors import bf16_to_f32, f32_to_bf16, read_folder
-from gemmule.shapes import TextShape
 from golden_cases import MOBILE_FIXTURES, read_case
 from test_golden import LOGIT_BOUND
 

@@ -14,14 +14,14 @@ import gemmule
 from checkpoints import write_safetensors
 from fakes import TOKENIZER
 from gemmule import _core
-from gemmule.checkpoint import GenerationConfig
+from gemmule.checkpoints.checkpoint import GenerationConfig
+from gemmule.checkpoints.shapes import TextShape
 from gemmule.conversion.gguf_file import Kind, Value, read_metadata
 from gemmule.conversion.gguf_metadata import metadata_of_folder
 from gemmule.conversion.hf_config import config_json
 from gemmule.conversion.hf_files import files_of_folder, files_of_gguf
 from gemmule.conversion.text_config import FULL, RopeParameters
 from gemmule.reference.safetensors import f32_to_bf16, read_folder
-from gemmule.shapes import TextShape
 from gguf_models import make_gguf
 from gguf_with import with_metadata
 from golden_cases import FIXTURES, read_case

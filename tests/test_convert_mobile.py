@@ -7,7 +7,7 @@ import pytest
 
 import gemmule
 from checkpoints import FULL, SLIDING, make_checkpoint, write_safetensors
-from gemmule import checkpoint
+from gemmule.checkpoints import checkpoint
 from gemmule.conversion.mobile_bits import BitRule, bits_of, overriding_rules
 from gemmule.reference import read_file, read_folder
 from golden_cases import FIXTURES

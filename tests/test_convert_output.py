@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import gemmule
-from gemmule.conversion import output, renaming
-from gemmule.conversion.output import new_file, new_folder
+from gemmule.outputs import output, renaming
+from gemmule.outputs.output import new_file, new_folder
 
 KILLED = Path(__file__).parent / "killed_output.py"
 
@@ -448,7 +448,7 @@ def test_a_disk_that_breaks_later(tmp_path, write, monkeypatch, name):
 LIMITED = """
 import json, os, resource, sys
 import gemmule
-from gemmule.conversion.output import new_file, new_folder
+from gemmule.outputs.output import new_file, new_folder
 kind, target, size, limit = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

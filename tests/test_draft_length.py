@@ -5,7 +5,7 @@ import random
 import pytest
 
 from gemmule._core import MOST_DRAFTS
-from gemmule.draft_length import DraftLength
+from gemmule.generation.draft_length import DraftLength
 
 
 def run(passes, *, right, plain=1.0, more=0.1, draft=0.05, seed=0, length=None, disturbed=lambda n: False):

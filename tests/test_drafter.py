@@ -8,7 +8,7 @@ import pytest
 import gemmule
 from checkpoints import E4B_MOBILE, FULL, SLIDING, make_checkpoint
 from drafter_folders import make_drafter
-from gemmule.drafters import find, published
+from gemmule.checkpoints.drafters import find, published
 from gemmule.reference import Reference, ReferenceDrafter, draft
 from golden_cases import DRAFTER_FIXTURES, FIXTURES, draft_calls, read_case
 
@@ -296,7 +296,7 @@ def test_names_on_the_hub(monkeypatch, tmp_path):
         asked.append((name, options))
         return FIXTURES / "mtp"
 
-    monkeypatch.setattr("gemmule.hub.locate", locate)
+    monkeypatch.setattr("gemmule.checkpoints.hub.locate", locate)
     access = {"token": "t", "cache_dir": tmp_path, "local_files_only": True}
     assert find("auto", "google/gemma-4-E2B-it-qat-q4_0-gguf", **access) == FIXTURES / "mtp"
     assert find("someone/drafter", "someone/model", **access) == FIXTURES / "mtp"

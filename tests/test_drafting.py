@@ -11,7 +11,10 @@ import pytest
 import gemmule
 from checkpoints import E4B_MOBILE, make_checkpoint
 from drafter_folders import make_drafter
-from gemmule.drafting import Drafting, prompt_lookup
+from gemmule.checkpoints import checkpoint, drafters
+from gemmule.generation.drafting import Drafting, prompt_lookup
+from gemmule.generation.generate import Generation, Usage, first_piece
+from gemmule.generation.sampling import Sampling
 from golden_cases import DRAFTER_FIXTURES, FIXTURES, read_case
 
 _core = gemmule._core
@@ -153,8 +156,8 @@ FAIRY_PROMPTS = ["Once upon a time", "The old witch looked at the boy and said,"
 
 
 def test_fairys_drafter_is_in_the_package():
-    folder = gemmule.drafters.find("auto", "fairy")
-    assert folder.parent == gemmule.checkpoint.find("fairy").parent
+    folder = drafters.find("auto", "fairy")
+    assert folder.parent == checkpoint.find("fairy").parent
     assert sum(file.stat().st_size for file in folder.iterdir()) < 2_000_000
     info = gemmule.load("fairy", mtp="auto").info["drafter"]
     assert (info["model_type"], info["unknown_tensors"]) == ("gemma4_assistant", [])
@@ -224,7 +227,7 @@ def test_end_tokens_and_full_contexts(monkeypatch):
         assert (result.tokens, result.finish_reason) == (want.tokens, "length")
         assert len(result.tokens) == context - 96 + 1
         for place in range(1, min(7, len(want.tokens))):
-            model._defaults = gemmule.checkpoint.GenerationConfig(end_tokens=frozenset([want.tokens[place]]))
+            model._defaults = checkpoint.GenerationConfig(end_tokens=frozenset([want.tokens[place]]))
             cut = model.generate(case.ids, temperature=0)
             first = want.tokens.index(want.tokens[place])
             assert (cut.tokens, cut.finish_reason) == (want.tokens[: first + 1], "stop")
@@ -233,9 +236,9 @@ def test_end_tokens_and_full_contexts(monkeypatch):
 def test_a_pass_that_is_broken_off_leaves_the_decoder_where_the_text_is():
     case = read_case("e2b")
     model = gemmule.load(case.folder, kv="float32")
-    sampling = gemmule.sampling.Sampling.complete(model._defaults, model._grammars, temperature=0, ignore_eos=True)
+    sampling = Sampling.complete(model._defaults, model._grammars, temperature=0, ignore_eos=True)
     said = model.generate(case.ids, temperature=0, ignore_eos=True, max_tokens=20).tokens
-    run = gemmule.generate.Generation(
+    run = Generation(
         model._new_decoder(),
         case.ids,
         sampling,
@@ -243,7 +246,7 @@ def test_a_pass_that_is_broken_off_leaves_the_decoder_where_the_text_is():
         tokenizer=None,
         drafting=drafting(lambda run, count: said[len(run.ids) - 96 :][:count], 4),
     )
-    gemmule.generate.first_piece(run, run.decoder)
+    first_piece(run, run.decoder)
     append, calls = run.append, []
 
     def interrupted(token, logits):
@@ -311,7 +314,7 @@ def test_speed_up_compares_whole_tokens(monkeypatch):
         now[0] += seconds
         return result
 
-    monkeypatch.setattr("gemmule.drafting.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr("gemmule.generation.drafting.time", SimpleNamespace(perf_counter=lambda: now[0]))
     run = SimpleNamespace(ids=[5], unread=np.array([5], np.int32), room=100, finish_reason=None, decode_seconds=0.0)
     run.decoder = SimpleNamespace(logits=lambda ids: spend(9.0 + len(ids), [None] * len(ids)), rewind=lambda _: None)
     run.sampler = SimpleNamespace(sample=lambda *_: spend(5.0, 7))
@@ -323,7 +326,7 @@ def test_speed_up_compares_whole_tokens(monkeypatch):
         assert len(drafted.advance(run)) == tokens
     seconds = (1.5 + 13.0 + 4 * 5.0) + (10.0 + 5.0)
     assert run.decode_seconds == seconds
-    usage = drafted.counted(gemmule.generate.Usage(1, 1 + 5, 0, 1.0, run.decode_seconds))
+    usage = drafted.counted(Usage(1, 1 + 5, 0, 1.0, run.decode_seconds))
     assert usage.speed_up == pytest.approx((10.0 + 5.0) * 5 / seconds)
     assert (usage.drafted_tokens, usage.accepted_tokens) == (3, 3)
 

@@ -11,8 +11,9 @@ import pytest
 import gemmule
 from checkpoints import FULL, SLIDING, make_checkpoint
 from drafter_folders import make_drafter
-from gemmule import cli, estimation, memory
-from gemmule.contents import contents
+from gemmule.checkpoints import estimation, memory
+from gemmule.checkpoints.contents import contents
+from gemmule.command_line import cli
 from gguf_models import make_gguf
 from golden_cases import FIXTURES
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 import gemmule
-from gemmule.checkpoint import find
+from gemmule.checkpoints.checkpoint import find
 from golden_cases import FIXTURES
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 3388\n"

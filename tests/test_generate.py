@@ -10,7 +10,8 @@ import pytest
 
 import gemmule
 from fakes import TOKENIZER, TURN_END, fake_model, says
-from gemmule.text_stream import TextStream
+from gemmule.checkpoints import checkpoint
+from gemmule.text.text_stream import TextStream
 
 PROMPT = [2, 299, 300]  # <bos>ab
 
@@ -211,7 +212,7 @@ def read_defaults(tmp_path, generation, config=None):
     if generation is not None:
         (tmp_path / "generation_config.json").write_text(json.dumps(generation))
     (tmp_path / "config.json").write_text(json.dumps(config or {}))
-    return gemmule.checkpoint.GenerationConfig.read(tmp_path)
+    return checkpoint.GenerationConfig.read(tmp_path)
 
 
 def test_defaults_are_the_checkpoint_s(tmp_path):

@@ -12,8 +12,8 @@ from huggingface_hub import constants
 
 import gemmule
 from checkpoints import make_checkpoint
-from gemmule import hub as hub_module
-from gemmule import hub_record
+from gemmule.checkpoints import hub as hub_module
+from gemmule.checkpoints import hub_record
 from gemmule.reference import read_file
 from gguf_models import make_gguf
 from golden_cases import FIXTURES

@@ -13,12 +13,12 @@ import gemmule
 import hostile_gguf
 from checkpoints import make_checkpoint, write_safetensors
 from compressed_folders import repacked
-from gemmule import cli
-from gemmule.code_usage import code_usage
-from gemmule.contents import contents
+from gemmule.checkpoints.code_usage import code_usage
+from gemmule.checkpoints.contents import contents
+from gemmule.checkpoints.tensors import CACHE_SCALE, INPUT_SCALE, OUTPUT_SCALE
+from gemmule.command_line import cli
 from gemmule.reference.operations import unpack_codes
 from gemmule.reference.safetensors import read_file
-from gemmule.tensors import CACHE_SCALE, INPUT_SCALE, OUTPUT_SCALE
 from gguf_models import make_gguf
 from golden_cases import FIXTURES
 from hostile_gguf import STRING, TYPES, tensor

@@ -7,7 +7,7 @@ from typing import Any, Literal, Optional
 import pytest
 
 import gemmule
-from gemmule.json_types import instance_of, schema_of
+from gemmule.generation.json_types import instance_of, schema_of
 
 
 class Kind(enum.Enum):

@@ -24,6 +24,20 @@ BELOW = {
     "bindings": {"engine", "model", "kernels", "formats", "text", "quant", "base"},
 }
 
+# The same for python/gemmule, lowest level first: packages, and modules that stand by themselves.
+LEVELS = [
+    {"errors", "forks"},
+    {"arguments", "json_line", "plotting", "progress", "table"},
+    {"checkpoints"},
+    {"outputs", "text"},
+    {"generation"},
+    {"chats"},
+    {"model"},
+    {"quality"},
+    {"benchmark", "conversion", "harness"},
+    {"command_line"},
+]
+
 SOURCES = sorted(path for path in CPP.rglob("*") if path.suffix in (".h", ".cc"))
 MODULES = sorted(PYTHON.rglob("*.py"))
 
@@ -107,6 +121,17 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def test_imports_point_down():
+    level = {name: place for place, names in enumerate(LEVELS) for name in names}
+    outside = {"__init__", "__main__", "reference"}
+    assert {path.relative_to(PYTHON).with_suffix("").parts[0] for path in MODULES} == level.keys() | outside
+    for path in MODULES:
+        own = path.relative_to(PYTHON).with_suffix("").parts[0]
+        for name in imports(path) if own in level else ():
+            other = name.split(".")[1] if "." in name else own
+            assert other in ("_core", own) or level[other] < level[own], f"{path.relative_to(ROOT)} imports {name}"
+
+
 def test_imports_have_no_cycle():
     graph = {module_name(path): imports(path) - {"gemmule"} for path in MODULES}
     done: set[str] = set()
@@ -136,5 +161,5 @@ def test_ends_of_the_package():
         name = module_name(path)
         if name == "gemmule.errors":
             assert not imports(path)
-        if name not in ("gemmule.__main__", "gemmule.cli"):
-            assert "gemmule.cli" not in imports(path), name
+        if name not in ("gemmule.__main__", "gemmule.command_line.cli"):
+            assert "gemmule.command_line.cli" not in imports(path), name

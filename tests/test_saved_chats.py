@@ -13,7 +13,7 @@ import pytest
 
 import gemmule
 from chat_models import KINDS, chat_folder, chat_model, logits_behind
-from gemmule import chat_file
+from gemmule.chats import chat_file
 
 GREEDY = {"temperature": 0, "max_tokens": 12, "ignore_eos": True, "logprobs": True}
 TEXTS = ["A tale about a fox.", "What did the fox learn?", "And then? " * 20, "Why?"]

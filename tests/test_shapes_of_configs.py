@@ -2,7 +2,7 @@
 
 import pytest
 
-from gemmule.shapes import TextShape
+from gemmule.checkpoints.shapes import TextShape
 from published_configs import CONFIGS, COUNTS, TEXTS, TOTALS, TOWERS
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import gemmule
 from chat_models import chat_folder
-from gemmule.conversion import output
+from gemmule.outputs import output
 from golden_cases import FIXTURES
 
 CHECKPOINTS = ["e2b", "mobile", "moe", "ct_w4a16", "gguf_e2b/model-Q4_0.gguf", "gguf_kquant/model-Q4_K_M.gguf"]

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import gemmule
 from fakes import TOKENIZER, TURN_END, fake_model
-from gemmule.structure import Structure
+from gemmule.generation.structure import Structure
 
 pytest.importorskip("llguidance")
 
@@ -358,7 +358,7 @@ def test_batches_equal_singles(fairy):
 
 
 def test_drafts_change_nothing(fairy, monkeypatch):
-    monkeypatch.setattr("gemmule.draft_length.DraftLength.next", lambda _: 3)
+    monkeypatch.setattr("gemmule.generation.draft_length.DraftLength.next", lambda _: 3)
     prompt = "The king and the fox and the king and the fox: "
     options = {"regex": r"(the fox |the king ){5,20}\.", "temperature": 1.0, "seed": 4, "top_logprobs": 2}
     drafted = fairy.generate(prompt, draft="prompt-lookup", **options)
@@ -415,7 +415,7 @@ def test_masks_that_are_computed_ahead(fairy, monkeypatch):
     started = []
     start = threading.Thread.start
     monkeypatch.setattr(threading.Thread, "start", lambda thread: (started.append(thread), start(thread)))
-    monkeypatch.setattr("gemmule.grammar._SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("gemmule.generation.grammar._SLOW_SECONDS", 0.0)
     assert [result.tokens for result in fairy.generate(prompts, **options)] == want
     assert [fairy.generate(prompt, **options).tokens for prompt in prompts] == want
     assert len(started) == 6  # one for each answer
@@ -428,7 +428,7 @@ def test_masks_that_are_computed_ahead(fairy, monkeypatch):
 @pytest.mark.filterwarnings("ignore")  # that a process with threads is forked
 def test_a_fork_in_the_middle_of_an_answer(fairy, monkeypatch):
     """A mask that a thread of the parent computes never comes to the child, which says so. The next answer comes."""
-    monkeypatch.setattr("gemmule.grammar._SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("gemmule.generation.grammar._SLOW_SECONDS", 0.0)
     options = {"regex": r"[A-Za-z ,;]{5,9}\.", "seed": 4}
     want = fairy.generate("A king", **options).text
     stream = fairy.stream("A king", **options)
@@ -460,7 +460,7 @@ def test_no_thread_to_compute_masks_ahead(fairy, monkeypatch):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("gemmule.grammar._SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("gemmule.generation.grammar._SLOW_SECONDS", 0.0)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert fairy.generate("A king", **options).tokens == want
 

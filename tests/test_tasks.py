@@ -14,7 +14,7 @@ import pytest
 
 import gemmule
 from fakes import TOKENIZER, fake_model
-from gemmule import scheduler
+from gemmule.generation import scheduler
 from golden_cases import FIXTURES
 
 KINDS = ["e2b", "mobile", "moe", "gguf_e2b/model-Q4_0.gguf"]

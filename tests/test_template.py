@@ -45,7 +45,7 @@ def test_no_memory_is_not_the_templates_fault(folder, monkeypatch):
     def render_nothing(source, context):
         raise MemoryError
 
-    monkeypatch.setattr("gemmule.template_worker.render", render_nothing)
+    monkeypatch.setattr("gemmule.text.template_worker.render", render_nothing)
     with pytest.raises(MemoryError):
         render(folder, "{{ 1 }}", trust_template=True)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import gemmule
 from fakes import TOKENIZER, FakeBatch, fake_model
-from gemmule.batch import Together
+from gemmule.generation.batch import Together
 from golden_cases import FIXTURES
 
 

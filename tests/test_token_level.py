@@ -7,7 +7,7 @@ import pytest
 
 import gemmule
 from fakes import TOKENIZER, TURN_END, fake_model, says
-from gemmule.likeliest import likeliest
+from gemmule.generation.likeliest import likeliest
 from gemmule.reference import Reference
 from golden_cases import FIXTURES, FLOAT_FIXTURES, read_case
 
@@ -115,7 +115,9 @@ def test_score_without_tokenizer(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("", "empty"), ([], "empty"), ([2], "one token"), ([2, 4096], "4096"), (5, "expected text")], ids=repr
+    ("text", "said"),
+    [("", "empty"), ([], "empty"), ([2], "one token"), ([2, 4096], "4096"), (5, "expected text")],
+    ids=repr,
 )
 def test_refuses_to_score(fairy, text, said):
     with pytest.raises(gemmule.ArgumentError, match=said):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gemmule.tool_calls import QUOTE, MalformedToolCall, ToolCall, read_call
+from gemmule.text.tool_calls import QUOTE, MalformedToolCall, ToolCall, read_call
 
 WHOLE = 'call:book{days:[1,2],name:<|"|>Ann, {x}<|"|>,opts:{deep:{on:true},none:null},price:-2.5e1}'
 ARGUMENTS = {"days": [1, 2], "name": "Ann, {x}", "opts": {"deep": {"on": True}, "none": None}, "price": -25.0}

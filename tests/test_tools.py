@@ -8,8 +8,8 @@ import pytest
 
 import gemmule
 from fakes import TOKENIZER
-from gemmule.tool_calls import MalformedToolCall, ToolCall
-from gemmule.tools import collect, execute
+from gemmule.chats.tools import collect, execute
+from gemmule.text.tool_calls import MalformedToolCall, ToolCall
 
 
 def get_weather(city: str, unit: Literal["celsius", "fahrenheit"] = "celsius", days: list[int] | None = None) -> str:

@@ -14,7 +14,7 @@ import gemmule
 import hostile_gguf
 from checkpoints import make_checkpoint
 from compressed_folders import repacked
-from gemmule import cli
+from gemmule.command_line import cli
 from gguf_models import HALVES, make_gguf
 from golden_cases import FIXTURES
 from hostile_gguf import TYPES
@@ -298,7 +298,7 @@ def test_files_of_a_gguf_model(tmp_path):
 
 def test_pieces_count_rows_on(plain, monkeypatch):
     """A tensor that is read in several pieces: places are those of the whole."""
-    monkeypatch.setattr(gemmule.tensors, "_PIECE_BYTES", 1000)
+    monkeypatch.setattr(gemmule.checkpoints.tensors, "_PIECE_BYTES", 1000)
     name = PREFIX + "layers.0.mlp.gate_proj.weight"
     damage(plain, name, row=50, byte=0)
     damage(plain, name, row=90, byte=0)
@@ -306,7 +306,7 @@ def test_pieces_count_rows_on(plain, monkeypatch):
 
 
 def test_pieces_count_places_on_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(gemmule.tensors, "_PIECE_BYTES", 1000)
+    monkeypatch.setattr(gemmule.checkpoints.tensors, "_PIECE_BYTES", 1000)
     path = make_gguf(tmp_path)
     name = "blk.0.ffn_gate.weight"  # (96, 64)
     damage_gguf(path, name, 50, put_half(0, np.nan))

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from gemmule.checkpoints.shapes import TextShape
 from gemmule.conversion.text_config import FULL, SLIDING, LayerConfig, RopeParameters, TextConfig
-from gemmule.shapes import TextShape
 
 
 def text_config(folder: Path) -> TextConfig:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gemmule
+from gemmule.checkpoints import checkpoint
 from gemmule.reference import Reference
 from gemmule.reference.operations import inverse_frequencies
 
@@ -317,7 +318,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     torch.manual_seed(arguments.seed)
-    place = gemmule.checkpoint.find("fairy")
+    place = checkpoint.find("fairy")
     target = Reference(place, np.float32, kv="static")
     ids = written(gemmule.load("fairy"), arguments.texts, arguments.seed)
     print(f"{ids.size} tokens are written")

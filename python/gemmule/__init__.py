@@ -11,11 +11,15 @@ from __future__ import annotations
 from typing import Any as _Any
 
 from . import _core as _compiled
-from .chat import Chat
-from .chat_file import SavedChat, read_chat
+from .chats.chat import Chat
+from .chats.chat_file import SavedChat, read_chat
+from .chats.tools import ToolResult, ToolRun
+from .checkpoints.estimation import Estimate, estimate
+from .checkpoints.hub import pull
+from .checkpoints.inspection import Inspection, inspect
+from .checkpoints.verification import Report, verify
 from .conversion.converting import convert
 from .conversion.report import ConvertReport
-from .divergence import Divergence, compare
 from .errors import (
     AccessError,
     ArgumentError,
@@ -28,18 +32,14 @@ from .errors import (
     ToolCallError,
     UnsupportedError,
 )
-from .estimation import Estimate, estimate
-from .evaluate import Perplexity, perplexity
-from .generate import Piece, Result, Usage
-from .hub import pull
-from .inspection import Inspection, inspect
-from .likeliest import TokenLogprob
+from .generation.generate import Piece, Result, Usage
+from .generation.likeliest import TokenLogprob
+from .generation.scoring import Score
 from .model import Model, load
-from .scoring import Score
-from .tokenizer import Tokenizer
-from .tool_calls import MalformedToolCall, ToolCall
-from .tools import ToolResult, ToolRun
-from .verification import Report, verify
+from .quality.divergence import Divergence, compare
+from .quality.evaluate import Perplexity, perplexity
+from .text.tokenizer import Tokenizer
+from .text.tool_calls import MalformedToolCall, ToolCall
 
 __version__: str = _compiled.__version__
 

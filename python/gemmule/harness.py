@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from . import _core
 from .errors import ArgumentError, ContextError, UnsupportedError
-from .generate import Generation, finished
+from .generation.generate import Generation, finished
+from .generation.rewinding import rewound
+from .generation.sampling import GenerationOptions
 from .model import load
 from .progress import Progress
-from .rewinding import rewound
-from .sampling import GenerationOptions
 
 try:
     from lm_eval.api.model import TemplateLM

@@ -12,25 +12,28 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, arguments, chat_file, checkpoint, drafters, estimation, forks, hub, tasks
+from . import _core, arguments, forks
 from .arguments import TokenIds
-from .batch import MOST_TOGETHER, Begin, finished_together
-from .chat import Chat
-from .chat_file import ModelIdentity
-from .checkpoint import GenerationConfig
-from .drafting import Drafting, ModelDrafts, prompt_lookup
-from .embedding import POOLINGS, embedded
+from .chats import chat_file
+from .chats.chat import Chat
+from .chats.chat_file import ModelIdentity
+from .chats.tools import AnyTool
+from .checkpoints import checkpoint, drafters, estimation, hub
+from .checkpoints.checkpoint import GenerationConfig
 from .errors import ArgumentError, GemmuleError, UnsupportedError
-from .generate import Generation, Piece, Result, check_length, finished, pieces
-from .grammar import Grammars
-from .messages import Message, check, refuse_media
-from .prefixes import Prefixes
-from .sampling import GenerationOptions, LogitsProcessor, Sampling
-from .scheduler import Scheduler
-from .scoring import Score, scored
-from .structure import Schema
-from .tokenizer import Tokenizer
-from .tools import AnyTool
+from .generation import tasks
+from .generation.batch import MOST_TOGETHER, Begin, finished_together
+from .generation.drafting import Drafting, ModelDrafts, prompt_lookup
+from .generation.embedding import POOLINGS, embedded
+from .generation.generate import Generation, Piece, Result, check_length, finished, pieces
+from .generation.grammar import Grammars
+from .generation.prefixes import Prefixes
+from .generation.sampling import GenerationOptions, LogitsProcessor, Sampling
+from .generation.scheduler import Scheduler
+from .generation.scoring import Score, scored
+from .generation.structure import Schema
+from .text.messages import Message, check, refuse_media
+from .text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs, Unpack

@@ -7,7 +7,7 @@ from encoders import KINDS, ROUND, weights
 from kernel_checks import testing, unaligned
 from scale_rules import BITS, codes_of, ends, packed
 
-from gemmule import checkpoint
+from gemmule.checkpoints import checkpoint
 from gemmule.reference import read_file
 from gemmule.reference.operations import unpack_codes
 from golden_cases import FIXTURES

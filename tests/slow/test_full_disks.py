@@ -10,7 +10,7 @@ import pytest
 
 import gemmule
 from chat_models import chat_folder
-from gemmule.conversion.output import OutputFile
+from gemmule.outputs.output import OutputFile
 from golden_cases import FIXTURES
 from kills import content
 

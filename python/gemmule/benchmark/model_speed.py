@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .. import arguments
-from ..checkpoint import DEMO
+from ..checkpoints.checkpoint import DEMO
+from ..checkpoints.memory import own_bytes
 from ..json_line import json_line
-from ..memory import own_bytes
 from ..model import load
 from ..progress import Progress
 from ..table import table

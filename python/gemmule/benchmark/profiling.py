@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from .. import _core, arguments
-from ..checkpoint import DEMO, GenerationConfig
+from ..checkpoints.checkpoint import DEMO, GenerationConfig
+from ..generation.sampling import Sampling
 from ..json_line import json_line
 from ..model import Model, load
 from ..progress import Progress
-from ..sampling import Sampling
 from ..table import table
 from .prompts import random_ids, require_room
 from .samples import Samples, conditions, headline, repetitions

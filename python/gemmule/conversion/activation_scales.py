@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from ..shapes import ATTENTION, MLP, PER_LAYER_INPUTS, TextShape
+from ..checkpoints.shapes import ATTENTION, MLP, PER_LAYER_INPUTS, TextShape
 from .scale_file import check_names, read_scales, refused
 
 _QUANTIZED = (ATTENTION, MLP, PER_LAYER_INPUTS)  # kinds of a layer's matrices that have scales

@@ -8,7 +8,7 @@ from .. import _core
 from ..arguments import TokenIds
 from ..model import Model
 from ..progress import Progress
-from ..windows import spread
+from ..quality.windows import spread
 
 # 8,192 tokens: more changed the demo's perplexity by less than chance, and E2B takes some minutes
 # (docs/decisions/0018-calibration.md). A window of 512 fills E2B's sliding ones.

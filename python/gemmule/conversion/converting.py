@@ -7,14 +7,15 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from .. import arguments, checkpoint, hub
+from .. import arguments
 from ..arguments import TokenIds
+from ..checkpoints import checkpoint, hub
 from ..errors import ArgumentError
+from ..outputs.target import check_target, resolve
 from .activation_scales import read_activation_scales
 from .calibration import calibrate as find_scales
 from .opened import Opened
 from .report import ConvertReport
-from .target import check_target, resolve
 from .to_folder import write_floats
 from .to_gguf import write_gguf
 from .to_mobile import write_mobile

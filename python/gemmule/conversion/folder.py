@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..outputs.output import OutputFile, new_folder
 from ..progress import Progress
 from .hf_files import Files, files_of_folder, files_of_gguf
 from .opened import Opened, SourceTensor
-from .output import OutputFile, new_folder
 from .report import TensorReport
 from .safetensors_file import INDEX, StTensor, index_of, lay_out
 

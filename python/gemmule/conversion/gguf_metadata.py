@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..checkpoint import SAMPLING_KEYS, GenerationConfig, read_json
+from ..checkpoints.checkpoint import SAMPLING_KEYS, GenerationConfig, read_json
 from ..errors import UnsupportedError
 from .gguf_file import Kind, Metadata, Value
 from .gguf_tokenizer import tokenizer_keys

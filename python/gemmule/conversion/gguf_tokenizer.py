@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import _core
-from ..checkpoint import read_json
+from ..checkpoints.checkpoint import read_json
 from ..errors import FormatError
-from ..template import ChatTemplate
+from ..text.template import ChatTemplate
 from .gguf_file import Kind, Metadata, Value
 from .special_tokens import special_texts, text_of
 

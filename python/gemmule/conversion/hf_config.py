@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import GenerationConfig, decimal
+from ..checkpoints.checkpoint import GenerationConfig, decimal
 from ..errors import UnsupportedError
 from .text_config import FULL, SLIDING, LayerConfig, RopeParameters, TextConfig
 

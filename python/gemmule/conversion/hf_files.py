@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import _core
-from ..checkpoint import TEXT_FILES, GenerationConfig, read_json
+from ..checkpoints.checkpoint import TEXT_FILES, GenerationConfig, read_json
 from ..errors import ResourceError
 from .gguf_file import read_metadata
 from .hf_config import config_json, generation_config_json

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from ..checkpoints.shapes import LEFTOVERS, TextShape
 from ..errors import UnsupportedError
-from ..shapes import LEFTOVERS, TextShape
-from .output import OutputFile
+from ..outputs.output import OutputFile
 from .report import TensorReport
 from .text_config import LayerConfig, RopeParameters, TextConfig
 

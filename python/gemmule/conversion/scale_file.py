@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from ..checkpoints.shapes import bare_name
+from ..checkpoints.tensors import values_of
 from ..errors import FormatError, MissingFileError
-from ..shapes import bare_name
-from ..tensors import values_of
 
 Scales = Mapping[str, NDArray[np.float32]]
 

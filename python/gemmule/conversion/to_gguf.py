@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import _core
+from ..outputs.output import new_file
 from ..progress import Progress
 from .gguf_file import GgufTensor, lay_out, read_metadata, size_label
 from .gguf_metadata import metadata_of_folder, metadata_of_gguf, rope_divisors
 from .opened import BLOCKS, Opened, SourceTensor, Written
-from .output import new_file
 from .report import TensorReport
 
 _FLOATS = ("f32", "f16", "bf16")

@@ -1,0 +1,1 @@
+"""Conversations: turns, tools, files, full contexts."""

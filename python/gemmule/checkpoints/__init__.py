@@ -1,0 +1,1 @@
+"""What a checkpoint holds, and where it comes from: found, downloaded, looked at, without being loaded."""

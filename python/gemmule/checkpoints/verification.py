@@ -1,0 +1,174 @@
+"""Whether a checkpoint's files are whole, and its numbers such as a working model has."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _core
+from ..progress import Progress
+from ..table import amount
+from . import hub_record
+from .contents import contents
+from .shapes import ATTENTION, EXPERTS, HEAD, MLP, NORMS, PER_LAYER_INPUTS
+from .tensors import WEIGHT, WEIGHT_SCALE, Tensor
+
+# A dead or saturated row is a fault where every row matters; tables have rows of tokens that were never trained.
+_EVERY_ROW_MATTERS = (ATTENTION, MLP, EXPERTS, PER_LAYER_INPUTS, HEAD, NORMS)
+
+
+@dataclass(frozen=True)
+class File:
+    """One file: its size in bytes and SHA-256, and the hub's SHA-256 of it where that is known."""
+
+    name: str
+    bytes: int
+    sha256: str
+    expected_sha256: str | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about one file or tensor.
+
+    Attributes:
+        where: name of the file or tensor.
+        what: "wrong hash", "not finite", "negative scale", "dead rows" (all zero), "saturated rows" (all codes at the
+            same extreme; not where GGUF's blocks have a minimum, since equal elements have such codes there).
+        count: how many values or rows; 1 for a file.
+        first: the first of them: row, or place in the tensor.
+        wrong: whether it makes the checkpoint a broken one; otherwise it is a remark.
+    """
+
+    where: str
+    what: str
+    count: int
+    first: int
+    wrong: bool
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}: {self.count}, the first at {self.first}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` found. True in a condition where nothing is wrong.
+
+    Attributes:
+        path: of the checkpoint.
+        files: with sizes and hashes.
+        tensors: how many were looked at.
+        findings: what stood out, faults first.
+    """
+
+    path: str
+    files: tuple[File, ...]
+    tensors: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not any(finding.wrong for finding in self.findings)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def to_json(self) -> str:
+        """All fields and `ok`, as a JSON object."""
+        return json.dumps({**asdict(self), "ok": self.ok}, ensure_ascii=False)
+
+    def __str__(self) -> str:
+        lines = []
+        for file in self.files:
+            known = {None: "", file.sha256: "  as on the hub"}.get(file.expected_sha256, "  NOT as on the hub")
+            lines.append(f"{file.sha256}  {file.name}  {amount(file.bytes)}{known}")
+        lines += [("wrong: " if finding.wrong else "remark: ") + str(finding) for finding in self.findings]
+        verdict = "nothing is wrong" if self.ok else "something is wrong"
+        lines.append(f"{self.path}: {self.tensors} tensors: {verdict}")
+        return "\n".join(lines)
+
+
+def verify(path: str | os.PathLike[str], *, progress: bool = True) -> Report:
+    """Reads all of a checkpoint once and looks for damage: hashes, NaN and infinity, dead and saturated rows.
+
+    Sizes and headers that contradict each other are errors already when the files are opened. Memory stays at a few
+    megabytes.
+
+    Args:
+        path: a folder, a GGUF file, "fairy", or the name of a repository that was pulled before.
+        progress: show a bar, on a terminal.
+
+    Raises:
+        FormatError: a file's header does not fit its content.
+        MissingFileError: no such folder or file.
+        UnsupportedError: a GGUF file that gemmule does not run.
+    """
+    tensors = contents(path)
+    known = hub_record.read(tensors.root)
+    names = {str(file.relative_to(tensors.root)) for file in tensors.files}
+    # A repository may hold several models in GGUF.
+    names |= {name for name in known if (tensors.root / name).is_file() and not name.endswith(".gguf")}
+    sizes = {name: (tensors.root / name).stat().st_size for name in sorted(names)}
+    files, findings = [], []
+    with Progress(sum(sizes.values()) + sum(t.bytes for t in tensors.all), "B", wanted=progress) as bar:
+        for name, size in sizes.items():
+            expected = known[name].sha256 if name in known else None
+            found = hub_record.sha256_of(tensors.root / name, bar)
+            files.append(File(name, size, found, expected))
+            if expected not in (None, found):
+                findings.append(Finding(name, "wrong hash", 1, 0, wrong=True))
+        for tensor in tensors.all:
+            findings += _look_at(tensor, bar)
+    findings.sort(key=lambda finding: not finding.wrong)
+    return Report(str(tensors.path), tuple(files), len(tensors.all), tuple(findings))
+
+
+def _look_at(tensor: Tensor, bar: Progress) -> Iterator[Finding]:
+    counts: Counter[str] = Counter()
+    first: dict[str, int] = {}
+    for start, rows in tensor.pieces():
+        for what, places in _faults(tensor, rows):
+            if places.size:
+                step = tensor.columns if what in ("not finite", "negative scale") else 1
+                first.setdefault(what, start * step + int(places[0]))
+                counts[what] += places.size
+        bar.advance(rows.nbytes, tensor.name)
+    for what, count in counts.items():
+        matters = tensor.kind in _EVERY_ROW_MATTERS or what in ("not finite", "negative scale")
+        yield Finding(tensor.name, what, count, first[what], wrong=matters)
+
+
+def _faults(tensor: Tensor, rows: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """(what is wrong, where) for some rows as they are stored: places in them, or rows."""
+    if tensor.is_float:
+        flat = rows.ravel()
+        yield "not finite", np.flatnonzero(~np.isfinite(flat))
+        if tensor.role != WEIGHT:
+            yield "negative scale", np.flatnonzero(flat < 0)
+        if tensor.role == WEIGHT_SCALE or (tensor.role == WEIGHT and len(tensor.shape) > 1):
+            yield "dead rows", np.flatnonzero(~rows.any(axis=1))
+    elif tensor.is_blocks:
+        marks = _core.mark_blocks(rows, tensor.dtype.lower()).reshape(len(rows), -1)
+        not_finite = (marks & _core.NOT_FINITE).astype(bool)
+        dead = (marks & _core.ZERO).all(axis=1)
+        saturated = (marks & _core.LOWEST).all(axis=1) | (marks & _core.HIGHEST).all(axis=1)
+        yield "not finite", np.flatnonzero(np.repeat(not_finite, tensor.columns // marks.shape[1]))
+        yield "dead rows", np.flatnonzero(dead)
+        yield "saturated rows", np.flatnonzero(saturated & ~dead)
+    elif tensor.role == WEIGHT and tensor.bits in (2, 4, 8):
+        data = rows.view(np.uint8).reshape(len(rows), -1)[:, : tensor.columns * tensor.bits // 8]
+        lowest, zero, highest = (0x80, 0x00, 0x7F) if tensor.dtype == "I8" else _BYTES[tensor.bits]
+        uniform = (data == data[:, :1]).all(axis=1)
+        yield "dead rows", np.flatnonzero(uniform & (data[:, 0] == zero))
+        yield "saturated rows", np.flatnonzero(uniform & ((data[:, 0] == lowest) | (data[:, 0] == highest)))
+
+
+# Bits of a code stored with an offset -> the byte that holds only lowest codes, only zeros, only highest codes.
+_BYTES = {2: (0x00, 0xAA, 0xFF), 4: (0x00, 0x88, 0xFF), 8: (0x00, 0x80, 0xFF)}

@@ -1,0 +1,1 @@
+"""From ids to new ones: sampling, structures, drafts, and many sequences together."""
