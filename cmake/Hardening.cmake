@@ -1,5 +1,5 @@
 # A second net under the checks of our own, in what users get: where one of those is missing, the program ends before
-# memory is overwritten or a jump goes astray. What it costs: docs/decisions/0034.
+# memory is overwritten or a jump goes astray. What it costs: docs/decisions/0033.
 
 include(CheckCXXCompilerFlag)
 
