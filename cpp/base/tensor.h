@@ -54,7 +54,7 @@ class RowSource {
   virtual ~RowSource() = default;
   virtual std::size_t row_bytes() const = 0;
   virtual const std::string& file() const = 0;  // its path
-  // out (row_bytes(),). Throws ArgumentError for a row that there is not, ResourceError when the file cannot be read.
+  // out (row_bytes(),), of a row that there is. Throws ResourceError when the file cannot be read.
   virtual void Read(std::size_t row, std::span<std::byte> out) const = 0;
 };
 

@@ -21,9 +21,9 @@ void Append(std::vector<std::byte>& to, std::uint64_t number) {
   for (int shift = 0; shift < 64; shift += 8) to.push_back(static_cast<std::byte>(number >> shift));
 }
 
-void AppendFrom(std::vector<std::byte>& to, const MappedFile& file, std::uint64_t offset, std::size_t bytes) {
-  to.resize(to.size() + bytes);
-  file.PreadExact(offset, std::span(to).last(bytes));
+void AppendFrom(std::vector<std::byte>& to, const MappedFile& file, std::span<const std::byte> part) {
+  to.resize(to.size() + part.size());
+  file.Pread(part, to.data() + to.size() - part.size());
 }
 
 }  // namespace
@@ -38,11 +38,11 @@ std::vector<std::byte> Fingerprint(const Checkpoint& checkpoint) {
     Append(print, tensor.shape.size());
     for (const std::uint64_t length : tensor.shape) Append(print, length);
     if (size <= kPieces * kPieceBytes) {
-      AppendFrom(print, file, tensor.offset, size);
+      AppendFrom(print, file, tensor.bytes);
       continue;
     }
     for (std::size_t i = 0; i < kPieces; ++i) {
-      AppendFrom(print, file, tensor.offset + (size - kPieceBytes) * i / (kPieces - 1), kPieceBytes);
+      AppendFrom(print, file, tensor.bytes.subspan((size - kPieceBytes) * i / (kPieces - 1), kPieceBytes));
     }
   }
   return print;

@@ -10,7 +10,6 @@
 #include <system_error>
 #include <utility>
 
-#include "base/checked.h"
 #include "base/error.h"
 
 namespace gemmule {
@@ -105,51 +104,27 @@ void MappedFile::CheckWhole() const {
 
 void MappedFile::ForgetPages(std::span<const std::byte> part) const noexcept {
   const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<std::uintptr_t>(part.data()) / page * page;
-  const auto end = reinterpret_cast<std::uintptr_t>(part.data() + part.size());
-  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  const std::uintptr_t before = reinterpret_cast<std::uintptr_t>(part.data()) % page;
+  madvise(const_cast<std::byte*>(part.data()) - before, part.size() + before, MADV_DONTNEED);
 }
 
-void MappedFile::PreadExact(std::uint64_t offset, std::span<std::byte> out) const {
-  const auto end = CheckedAdd(offset, out.size());
-  if (!end || *end > size()) {
-    throw ResourceError("the file ends before the bytes wanted", "Load the checkpoint again.",
-                        {.file = path_,
-                         .offset = offset,
-                         .expected = std::to_string(out.size()) + " bytes",
-                         .found = "a file of " + std::to_string(size()) + " bytes"});
-  }
-  while (!out.empty()) {
-    const ssize_t got = pread(descriptor_, out.data(), out.size(), static_cast<off_t>(offset));
+void MappedFile::Pread(std::span<const std::byte> part, std::byte* out) const {
+  std::uint64_t offset = static_cast<std::uint64_t>(part.data() - bytes_.data());
+  for (std::size_t left = part.size(); left != 0;) {
+    const ssize_t got = pread(descriptor_, out, left, static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw SystemError("the file cannot be read", path_, errno);
     if (got == 0) {
       throw ResourceError("the file became shorter while it was in use", kLoadAgain, {.file = path_, .offset = offset});
     }
-    out = out.subspan(static_cast<std::size_t>(got));
+    out += got;
+    left -= static_cast<std::size_t>(got);
     offset += static_cast<std::uint64_t>(got);
   }
 }
 
-FileRows::FileRows(std::shared_ptr<const MappedFile> file, std::uint64_t offset, std::size_t rows,
-                   std::size_t row_bytes)
-    : file_(std::move(file)), offset_(offset), rows_(rows), row_bytes_(row_bytes) {
-  const auto bytes = CheckedMul(rows, row_bytes);
-  const auto end = bytes ? CheckedAdd(offset, *bytes) : std::nullopt;
-  if (!end || *end > file_->size()) {
-    throw FormatError("the rows do not lie inside the file",
-                      {.file = file_->path(),
-                       .offset = offset,
-                       .expected = std::to_string(rows) + " rows of " + std::to_string(row_bytes) + " bytes",
-                       .found = "a file of " + std::to_string(file_->size()) + " bytes"});
-  }
-}
-
 void FileRows::Read(std::size_t row, std::span<std::byte> out) const {
-  if (row >= rows_ || out.size() != row_bytes_) {
-    throw ArgumentError("row " + std::to_string(row) + " of a table of " + std::to_string(rows_) + " rows");
-  }
-  file_->PreadExact(offset_ + row * row_bytes_, out);  // inside of the file, as the constructor has seen
+  file_->Pread(rows_.subspan(row * row_bytes_, out.size()), out.data());
 }
 
 }  // namespace gemmule

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "base/page_guard.h"
 #include "base/tensor.h"
@@ -36,9 +37,9 @@ class MappedFile : public TensorStorage {
   // Gives the memory back that these bytes of the map take; who reads them again has them read again.
   void ForgetPages(std::span<const std::byte> part) const noexcept;
 
-  // Fills `out` from the file itself, not through the map. Throws ResourceError when the file ends before or cannot
-  // be read.
-  void PreadExact(std::uint64_t offset, std::span<std::byte> out) const;
+  // Copies a part of bytes() from the file itself, not through the map. Throws ResourceError when the file ends before
+  // or cannot be read.
+  void Pread(std::span<const std::byte> part, std::byte* out) const;
 
  private:
   // Of no file yet.
@@ -53,8 +54,9 @@ class MappedFile : public TensorStorage {
 // Rows of equal size that lie one after another in a file.
 class FileRows : public RowSource {
  public:
-  // Throws FormatError when the rows do not lie inside the file.
-  FileRows(std::shared_ptr<const MappedFile> file, std::uint64_t offset, std::size_t rows, std::size_t row_bytes);
+  // rows: of the file's bytes(), some times row_bytes.
+  FileRows(std::shared_ptr<const MappedFile> file, std::span<const std::byte> rows, std::size_t row_bytes)
+      : file_(std::move(file)), rows_(rows), row_bytes_(row_bytes) {}
 
   std::size_t row_bytes() const override { return row_bytes_; }
   const std::string& file() const override { return file_->path(); }
@@ -62,8 +64,7 @@ class FileRows : public RowSource {
 
  private:
   std::shared_ptr<const MappedFile> file_;
-  std::uint64_t offset_;  // of row 0, from the file's start
-  std::size_t rows_;
+  std::span<const std::byte> rows_;
   std::size_t row_bytes_;
 };
 

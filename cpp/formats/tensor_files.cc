@@ -33,9 +33,8 @@ const TensorView* TensorFiles::Find(std::string_view name) const {
 }
 
 std::unique_ptr<RowSource> TensorFiles::Rows(const TensorView& tensor) const {
-  const auto& file = files[tensor.file];
   const auto rows = static_cast<std::size_t>(tensor.shape[0]);
-  return std::make_unique<FileRows>(file, tensor.offset, rows, tensor.bytes.size() / rows);
+  return std::make_unique<FileRows>(files[tensor.file], tensor.bytes, tensor.bytes.size() / rows);
 }
 
 std::uint64_t TensorFiles::MappedBytes() const {
