@@ -46,7 +46,8 @@ struct Block<Encoding::kQ6_K> {
   void Decode(float* out) const {
     for (std::size_t g = 0; g < 8; ++g) {
       for (std::size_t j = 0; j < kGroup; ++j) {
-        const float d = scale.Value() * static_cast<float>(scales[2 * g + j / 16]);
+        const std::size_t group = 2 * g + j / 16;
+        const float d = scale.Value() * static_cast<float>(scales[group]);
         out[g * kGroup + j] = static_cast<float>(Code(g, j)) * d;
       }
     }

@@ -88,7 +88,8 @@ class WordMerger {
     if (left.part.text.empty() || left.next == kEnd) return;
     Symbol& right = symbols_[left.next];
     if (left.part.text.size() + right.part.text.size() != pair.bytes) return;
-    left.part = {{left.part.text.data(), pair.bytes}, pair.id};
+    const char* const begin = left.part.text.data();  // the right part's text follows it
+    left.part = {{begin, pair.bytes}, pair.id};
     left.next = right.next;
     right.part.text = {};
     if (left.next != kEnd) {

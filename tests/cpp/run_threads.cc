@@ -121,11 +121,11 @@ Bits Interrupted(const Loaded& loaded, std::size_t seed) {
     std::this_thread::sleep_for(std::chrono::microseconds(300 * seed));
     stop = true;
   });
-  bool done = false;
+  bool done = true;
   try {
     decoder.Prefill(prompt, logits, [&] { return stop.load(); });
-    done = true;
   } catch (const Stopped&) {
+    done = false;
   }
   other.join();
   if (!done) decoder.Prefill(std::span(prompt).subspan(decoder.length()), logits, {});
