@@ -6,6 +6,9 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -495,6 +498,28 @@ def test_a_small_disk(tmp_path, kind):
     assert "No space left on device" in message
     assert "Make room for 2.00 MB" in remedy
     assert left == []
+
+
+def test_an_interrupt_does_not_wait_for_room_to_be_given_back(tmp_path, write, monkeypatch):
+    closing, closed = threading.Event(), threading.Event()
+    close = os.close
+
+    def slowly(descriptor):
+        if threading.current_thread() is not threading.main_thread():
+            closing.set()
+            assert closed.wait(20)
+        close(descriptor)
+
+    monkeypatch.setattr(os, "close", slowly)
+    with suppress(KeyboardInterrupt), write.begin(tmp_path / "out") as part:
+        write.fill(part, b"new")
+        raise KeyboardInterrupt
+    assert closing.wait(20)
+    assert part.descriptor >= 0
+    assert listing(tmp_path) == []
+    closed.set()
+    while part.descriptor >= 0:
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
