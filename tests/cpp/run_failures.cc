@@ -6,7 +6,6 @@
 // then done again with memory. With a stride only every so many requests of loading have a turn, which are thousands,
 // and more of the others. A refused step must end in an exception, and leak nothing; what comes after it must be the
 // bits of a run without failures. Prints a line for each checkpoint; exit code 1 where something else happened.
-#include <dirent.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +14,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
+#include <iterator>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -43,11 +44,8 @@ struct Wrong : std::runtime_error {
 };
 
 std::size_t OpenFiles() {
-  DIR* const folder = opendir("/proc/self/fd");
-  std::size_t count = 0;
-  while (readdir(folder) != nullptr) ++count;
-  closedir(folder);
-  return count;
+  const std::filesystem::directory_iterator files("/proc/self/fd");
+  return static_cast<std::size_t>(std::distance(begin(files), end(files)));
 }
 
 // What happened to all steps of all turns.
@@ -102,14 +100,15 @@ class Steps {
   template <class Step>
   bool RefusedDid(const Step& step) {
     const std::size_t files = OpenFiles();
-    bool did = false;
+    bool did = true;
     std::optional<std::string> other;
     memory_requests.Refuse(turn_->first, turn_->all_behind);
     try {
       step();
-      did = true;
     } catch (const std::bad_alloc&) {
+      did = false;
     } catch (const ResourceError&) {
+      did = false;
     } catch (const std::exception& error) {
       memory_requests.Grant();
       other = error.what();
