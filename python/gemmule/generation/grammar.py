@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -152,8 +151,12 @@ class Constraint:
         self.complete = False
         self._seconds = 0.0  # that the last mask took
         self._ahead: Future[bytes] | None = None  # the next one
-        self._process = os.getpid()
+        self._forked = False  # whether this is a forked child, where the thread is not
         self._check()
+        forks.remember(self)
+
+    def _after_fork(self) -> None:
+        self._forked = True
 
     @property
     def fits(self) -> bool:
@@ -193,11 +196,6 @@ class Constraint:
         if self._seconds > _SLOW_SECONDS and not self.complete and not self._forked:
             with suppress(RuntimeError):  # the system gives no thread: it is computed when it is asked for
                 self._ahead = self._beside.submit(self._bits)
-
-    @property
-    def _forked(self) -> bool:
-        """Whether this is a forked child, where the thread is not."""
-        return os.getpid() != self._process
 
     @cached_property
     def _beside(self) -> ThreadPoolExecutor:
