@@ -44,3 +44,27 @@ def check(work: str, folder: Path, limits: list[int]) -> None:
     ended = dict(line.split(maxsplit=1) for line in run.stdout.splitlines())
     assert list(ended) == list(map(str, limits))
     assert set(ended.values()) == {"refused", "done"}
+
+
+MAPPED = """
+import resource, sys, gemmule
+resource.setrlimit(resource.RLIMIT_AS, (2**34, resource.RLIM_INFINITY))
+try:
+    gemmule.load(sys.argv[1])
+except gemmule.ResourceError as error:
+    print(error.file, error.message, error.remedy, sep="\\n")
+"""
+
+
+def test_a_file_that_is_larger_than_all_of_it(tmp_path):
+    (tmp_path / "config.json").write_bytes((FIXTURES / "e2b" / "config.json").read_bytes())
+    file = tmp_path / "model.safetensors"
+    with file.open("wb") as sparse:
+        sparse.truncate(2**36)
+    child = subprocess.run(
+        [sys.executable, "-c", MAPPED, tmp_path], capture_output=True, text=True, timeout=60, check=True
+    )
+    name, problem, remedy = child.stdout.splitlines()
+    assert name == str(file)
+    assert problem == f"{file}: the file cannot be mapped: Cannot allocate memory"
+    assert remedy == "End other programs, or raise the limit of address space (ulimit -v)."

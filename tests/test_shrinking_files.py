@@ -257,3 +257,43 @@ def test_a_signal_for_python_s_own_handler(tmp_path):
     for order in (f"load(); {handler}; load()", f"{handler}; load()"):
         child = run(f"{order}\n{send}\n{send}\nours()\n{send}", tmp_path)
         assert (child.returncode, child.stdout) == (0, "got\ngot\nours\ngot\n"), child.stderr
+
+
+# Files that the program itself takes from gemmule
+
+CLOSED = """
+import os, sys, gemmule
+model = gemmule.load(sys.argv[1])
+os.closerange(3, 256)  # as a daemon does when it starts
+others = [os.open(sys.argv[2], os.O_RDONLY) for _ in range(int(sys.argv[3]))]  # and what has their numbers since
+for call in (lambda: model.generate([2]), model._core.fingerprint):
+    try:
+        print(call())
+    except gemmule.ResourceError as error:
+        print(error.message, error.remedy, sep=": ")
+"""
+
+
+@pytest.mark.parametrize("others", [0, 20])
+@pytest.mark.parametrize("name", ["e2b", "mobile"])
+def test_descriptors_that_the_program_closes(name, others, tmp_path):
+    """Nothing is made of what is read from the files that have their numbers since."""
+    other = tmp_path / "other"
+    other.write_bytes(bytes(2**22))
+    command = [sys.executable, "-c", CLOSED, str(FIXTURES / name), str(other), str(others)]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (child.returncode, child.stderr) == (0, "")
+    refused = child.stdout.splitlines()
+    assert len(refused) == 2
+    for line in refused:
+        assert line.startswith(f"{FIXTURES / name}/model-0")
+        assert line.endswith("Load the checkpoint after descriptors are closed (os.closerange, a daemon's start).")
+
+
+def test_a_fingerprint_of_a_shorter_file(tmp_path):
+    place = copied("gguf_e2b/model-Q8_0.gguf", tmp_path)
+    model = gemmule.load(place)
+    os.truncate(place, 5000)
+    with pytest.raises(gemmule.ResourceError, match="became shorter") as error:
+        model._core.fingerprint()
+    assert error.value.file == str(place)

@@ -45,6 +45,7 @@ std::vector<std::byte> Fingerprint(const Checkpoint& checkpoint) {
       AppendFrom(print, file, tensor.bytes.subspan((size - kPieceBytes) * i / (kPieces - 1), kPieceBytes));
     }
   }
+  for (const auto& file : checkpoint.files.files) file->CheckWhole();
   return print;
 }
 

@@ -17,6 +17,8 @@ namespace {
 
 static_assert(sizeof(std::size_t) == 8 && sizeof(off_t) == 8, "files larger than 4 GB are mapped whole");
 
+constexpr char kClosed[] = "the program has closed a file that gemmule holds open";
+constexpr char kLoadAfter[] = "Load the checkpoint after descriptors are closed (os.closerange, a daemon's start).";
 constexpr char kLoadAgain[] =
     "Load the checkpoint again; put another file in its place by renaming it, not by writing into it.";
 
@@ -25,6 +27,7 @@ const char* RemedyFor(int error) {
     case ENOMEM: return "End other programs, or raise the limit of address space (ulimit -v).";
     case EMFILE:
     case ENFILE: return "Close other files, or raise the limit of open files (ulimit -n).";
+    case EBADF: return kLoadAfter;
     case EIO: return "The disk or the network behind the path fails: copy the file to another.";
     default: return "Check the path and its permissions.";
   }
@@ -59,6 +62,7 @@ MappedFile MappedFile::Open(const std::string& path) {
   const std::size_t size = static_cast<std::size_t>(status.st_size);
   void* const start = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.descriptor_, 0);
   if (start == MAP_FAILED) throw SystemError("the file cannot be mapped", path, errno);
+  file.inode_ = status.st_ino;
   file.bytes_ = {static_cast<const std::byte*>(start), size};
   file.guard_ = PageGuard(file.bytes_);
   return file;
@@ -69,16 +73,9 @@ MappedFile::MappedFile(std::string path) : path_(std::move(path)) {}
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
       descriptor_(std::exchange(other.descriptor_, -1)),
+      inode_(other.inode_),
       bytes_(std::exchange(other.bytes_, {})),
       guard_(std::move(other.guard_)) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(path_, other.path_);
-  std::swap(descriptor_, other.descriptor_);
-  std::swap(bytes_, other.bytes_);
-  std::swap(guard_, other.guard_);
-  return *this;
-}
 
 MappedFile::~MappedFile() {
   guard_ = PageGuard();  // before the map, whose place another one may take
@@ -88,7 +85,9 @@ MappedFile::~MappedFile() {
 
 void MappedFile::CheckWhole() const {
   struct stat status = {};
-  if (fstat(descriptor_, &status) != 0) throw SystemError("the file cannot be examined", path_, errno);
+  if (fstat(descriptor_, &status) != 0 || status.st_ino != inode_) {
+    throw ResourceError(kClosed, kLoadAfter, {.file = path_});
+  }
   const auto now = static_cast<std::uint64_t>(status.st_size);
   if (now < size()) {
     throw ResourceError("the file became shorter while it was in use", kLoadAgain,

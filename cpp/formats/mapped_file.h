@@ -22,16 +22,15 @@ class MappedFile : public TensorStorage {
   static MappedFile Open(const std::string& path);
 
   MappedFile(MappedFile&& other) noexcept;
-  MappedFile& operator=(MappedFile&& other) noexcept;
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
+  MappedFile& operator=(MappedFile&&) = delete;
   ~MappedFile() override;
 
   const std::string& path() const noexcept { return path_; }
   std::uint64_t size() const noexcept { return bytes_.size(); }  // bytes, >= 1
   std::span<const std::byte> bytes() const noexcept { return bytes_; }
 
-  // To be asked after the last look at bytes().
+  // To be asked after the last look at bytes(). Throws too where the program has closed the descriptor, whose number
+  // may be another file's by now.
   void CheckWhole() const override;
 
   // Gives the memory back that these bytes of the map take; who reads them again has them read again.
@@ -47,6 +46,7 @@ class MappedFile : public TensorStorage {
 
   std::string path_;
   int descriptor_ = -1;               // -1 once moved from
+  std::uint64_t inode_ = 0;           // of the file, to know it by
   std::span<const std::byte> bytes_;  // the whole map; empty once moved from
   PageGuard guard_;                   // of it
 };
