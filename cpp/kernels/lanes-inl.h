@@ -93,12 +93,16 @@ HWY_INLINE VF32 LoadCount(const float* p, std::size_t count) {
   return count == kLanes ? hn::LoadU(F32(), p) : hn::LoadN(F32(), p, count);
 }
 
-// max |x[i]| for i < n, 0 if there are none. Exact, so in any order.
+// max |x[i]| for i < n, 0 if there are none, NaN where one is NaN. Exact, so in any order.
 HWY_INLINE float MaxAbs(const float* x, std::size_t n) {
+  // Magnitudes are in order as integers too, and NaN above all: of floats, instruction sets differ in which they keep.
   const F32 d;
-  VF32 max = hn::Zero(d);
-  for (std::size_t i = 0; i < n; i += kLanes) max = hn::Max(max, hn::Abs(LoadCount(x + i, HWY_MIN(kLanes, n - i))));
-  return hn::ReduceMax(d, max);
+  const hn::RebindToSigned<F32> di;
+  auto max = hn::Zero(di);
+  for (std::size_t i = 0; i < n; i += kLanes) {
+    max = hn::Max(max, hn::BitCast(di, hn::Abs(LoadCount(x + i, HWY_MIN(kLanes, n - i)))));
+  }
+  return hn::GetLane(hn::BitCast(d, hn::MaxOfLanes(di, max)));
 }
 
 }  // namespace HWY_NAMESPACE

@@ -73,6 +73,20 @@ def test_infinity_saturates_and_nan_stays_in_its_row(target, encoding):
 
 
 @pytest.mark.parametrize("encoding", CODES)
+def test_nan_in_two_digits_stays_in_its_row(target, encoding):
+    """Wherever it stands: instructions for the largest of two numbers differ in which they keep beside NaN."""
+    for K in [4, 20, 36, 160]:
+        packed, _, row_scale, x = case(encoding, K)
+        for place in {0, 1, 3, K // 2, K - 1}:
+            for value in (np.nan, -np.nan):
+                odd = x[:3].copy()
+                odd[1, place] = value
+                got = testing.matmul_i8(packed, encoding, row_scale, odd, np.float32(0))
+                assert np.isnan(got[1]).all(), (K, place)
+                assert np.isfinite(got[[0, 2]]).all(), (K, place)
+
+
+@pytest.mark.parametrize("encoding", CODES)
 @pytest.mark.parametrize("activation", [-128, 127])
 @pytest.mark.parametrize("extreme", ["lowest", "highest"])
 def test_largest_sums(target, encoding, activation, extreme):
