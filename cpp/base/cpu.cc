@@ -15,13 +15,16 @@
 namespace gemmule {
 namespace {
 
-// Bits of the targets compiled in, best (lowest bit) first.
-std::vector<std::int64_t> TargetBits() {
-  std::vector<std::int64_t> bits;
-  hwy::SetSupportedTargetsForTest(0);  // what the processor has, not what was last asked for
-  std::int64_t rest = hwy::SupportedTargets() & HWY_TARGETS;
-  for (; rest != 0; rest &= rest - 1) bits.push_back(rest & -rest);
-  return bits;
+// Bits of the targets that are compiled in and that the processor has, best (lowest bit) first. Asked for once, before
+// any target is set: other threads may compute later on.
+const std::vector<std::int64_t>& TargetBits() {
+  static const std::vector<std::int64_t> kBits = [] {
+    std::vector<std::int64_t> bits;
+    std::int64_t rest = hwy::SupportedTargets() & HWY_TARGETS;
+    for (; rest != 0; rest &= rest - 1) bits.push_back(rest & -rest);
+    return bits;
+  }();
+  return kBits;
 }
 
 std::string& ForcedTarget() {
@@ -53,10 +56,8 @@ double CgroupQuota() {
 }  // namespace
 
 std::vector<std::string> Targets() {
-  const std::string forced = ForcedTarget();
   std::vector<std::string> names;
   for (const std::int64_t bit : TargetBits()) names.emplace_back(hwy::TargetName(bit));
-  if (!forced.empty()) SetTarget(forced);
   return names;
 }
 
