@@ -38,6 +38,10 @@ void PwriteAll(int descriptor, std::span<const std::byte> bytes, std::uint64_t o
   source.Decode(row, x);
   const auto at = std::find_if(x.begin(), x.end(), [](float value) { return !std::isfinite(value); });
   const MappedFile* const file = files.FileOf(source.parts[0].data);
+  if (at == x.end()) {
+    throw ResourceError("a weight has changed while it was read", "Convert again, from a file that nobody writes to.",
+                        {.file = file ? file->path() : files.files[0]->path(), .tensor = source.name});
+  }
   throw FormatError(
       "a weight is not a finite number",
       {.file = file ? file->path() : files.files[0]->path(),

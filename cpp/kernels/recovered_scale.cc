@@ -23,8 +23,8 @@ Interval RoundingInterval(Encoding type, float magnitude) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(magnitude);
   const std::uint32_t last = type == Encoding::kBF16 ? 0x10000 : type == Encoding::kF16 ? 0x2000 : 1;  // digit
   double below = std::bit_cast<float>(bits - last);
-  double above = std::bit_cast<float>(bits + last);
-  if (type == Encoding::kF16) {  // subnormal ones lie 2^-24 apart
+  double above = std::min<double>(std::bit_cast<float>(bits + last), 0x1p128);  // beyond the largest finite number, too
+  if (type == Encoding::kF16) {                                                 // subnormal ones lie 2^-24 apart
     if (magnitude <= 0x1p-14f) below = magnitude - 0x1p-24;
     if (magnitude < 0x1p-14f) above = magnitude + 0x1p-24;
   }
