@@ -4,7 +4,9 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <span>
 
+#include "base/page_guard.h"
 #include "kernels/elementwise.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
@@ -28,11 +30,13 @@ DraftForward::DraftForward(const DraftModel& model, Parallel& parallel)
   if (model.clusters) {
     scores_.Reserve(model.clusters->centroids.weight.rows);
     clusters_.resize(model.clusters->centroids.weight.rows);
+    taken_.resize(config_.vocab_size);
   }
 }
 
 void DraftForward::Step(const KvCache& cache, std::size_t position, std::span<const float> input,
                         std::span<float> logits, std::span<float> vector) {
+  PageGuard::ComeFirst();
   for (const auto& file : model_.files) file->CheckWhole();
   linear_.Run(input.data(), 1, {{&model_.pre_projection, x_.data(), config_.hidden_size}});
   for (std::size_t i = 0; i < config_.layers.size(); ++i) {
@@ -115,9 +119,13 @@ void DraftForward::ClusterLogits(const Clusters& clusters, std::span<float> logi
   });
   ids_.clear();
   for (auto cluster = clusters_.begin(); cluster != seen; ++cluster) {
-    const auto first = clusters.token_ordering.begin() + static_cast<std::ptrdiff_t>(*cluster * size);
-    ids_.insert(ids_.end(), first, first + static_cast<std::ptrdiff_t>(size));
+    for (const std::int32_t id : std::span(clusters.token_ordering).subspan(*cluster * size, size)) {
+      char& taken = taken_[static_cast<std::size_t>(id)];
+      if (taken == 0) ids_.push_back(id);  // twice, two threads would write one logit
+      taken = 1;
+    }
   }
+  for (const std::int32_t id : ids_) taken_[static_cast<std::size_t>(id)] = 0;
 
   linear_.RunRows(model_.weights.lm_head, normed_.data(), ids_, logits.data());
   values_.clear();

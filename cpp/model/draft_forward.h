@@ -59,6 +59,7 @@ class DraftForward {
   Buffer<float> scores_;               // (C,) of the clusters
   std::vector<std::size_t> clusters_;  // from the likeliest on
   std::vector<std::int32_t> ids_;      // of the tokens in the clusters looked at
+  std::vector<char> taken_;            // (V,) 1 while an id is among them
   std::vector<float> values_;          // their logits
 };
 
