@@ -297,3 +297,40 @@ def test_a_fingerprint_of_a_shorter_file(tmp_path):
     with pytest.raises(gemmule.ResourceError, match="became shorter") as error:
         model._core.fingerprint()
     assert error.value.file == str(place)
+
+
+# What is read long after a file was opened
+
+LATE = """
+import faulthandler, os, shutil, sys, gemmule
+from pathlib import Path
+copy = shutil.copy(sys.argv[1], sys.argv[2] + "/a.gguf")
+model = gemmule.load(copy)
+headers = gemmule._core.GgufHeaders(copy)
+faulthandler.enable()
+os.truncate(copy, 0)
+for read in (lambda: model.tokenizer, lambda: model._core.metadata, lambda: headers.vocabulary):
+    try:
+        print(read())
+    except gemmule.ResourceError as error:
+        print(error.found)
+"""
+
+
+def test_metadata_that_are_gone(tmp_path):
+    command = [sys.executable, "-c", LATE, str(FIXTURES / "gguf_e2b" / "model-Q4_0.gguf"), str(tmp_path)]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (child.returncode, child.stdout) == (0, "0 bytes\n" * 3), child.stderr
+
+
+def test_metadata_that_are_written_over(tmp_path):
+    """Lengths of strings are elsewhere then: no byte outside of the value is read."""
+    place = copied("gguf_e2b/model-Q4_0.gguf", tmp_path)
+    model = gemmule.load(place)
+    other = (FIXTURES / "gguf_kquant" / "model-Q4_K_M.gguf").read_bytes()
+    for shift in (0, 1, 4, 100):
+        with place.open("r+b") as file:
+            file.write(bytes(shift) + other[: place.stat().st_size - shift])
+        with pytest.raises(gemmule.FormatError) as error:
+            _ = model.tokenizer
+        assert error.value.file == str(place)

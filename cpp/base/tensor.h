@@ -3,9 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "base/error.h"
+#include "base/page_guard.h"
 
 namespace gemmule {
 
@@ -46,6 +50,24 @@ class TensorStorage {
   // from its views since the last call is void.
   virtual void CheckWhole() const = 0;
 };
+
+// What `read` gives, of files that were opened long ago: where they are not whole any more, that is the error, whatever
+// the zeros in their place were taken for.
+template <class Storage, class Read>
+auto ReadAgain(const std::vector<std::shared_ptr<const Storage>>& files, const Read& read) {
+  const auto check = [&] {
+    for (const auto& file : files) file->CheckWhole();
+  };
+  PageGuard::ComeFirst();
+  try {
+    auto result = read();
+    check();
+    return result;
+  } catch (const Error&) {
+    check();
+    throw;
+  }
+}
 
 // Reads rows of a table from the file itself rather than through its map: a touched map page makes whole folios
 // resident, and of these tables only the rows of the tokens in use are wanted (docs/decisions/0006).

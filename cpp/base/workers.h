@@ -5,10 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <vector>
 
+#include "base/exclusive.h"
 #include "base/forks.h"
 
 namespace gemmule {
@@ -32,11 +32,11 @@ class Workers {
   bool left_behind() const { return forks_ != Forks(); }
 
   // Calls piece(context, i) for all i < pieces <= kMaxPieces, each on some thread; between its own pieces the calling
-  // thread calls `between`. While another thread's job runs, the caller does all of its own pieces.
+  // thread calls `between`. While another job runs, the caller does all of its own pieces.
   template <class Between>
   void Run(std::size_t pieces, void (*piece)(const void*, std::size_t), const void* context, const Between& between) {
-    const std::unique_lock<std::mutex> lock(in_use_, std::try_to_lock);
-    if (!lock || threads_->empty() || pieces == 1 || left_behind()) {
+    const Exclusive::Try use(in_use_);
+    if (!use || threads_->empty() || pieces == 1 || left_behind()) {
       for (std::size_t i = 0; i < pieces; ++i) {
         piece(context, i);
         between();
@@ -65,7 +65,7 @@ class Workers {
   std::atomic<std::uint32_t> bell_{0};      // changes with every job, and at the end
   std::atomic<std::uint32_t> sleepers_{0};  // threads that wait for the bell
   std::atomic<bool> leaving_{false};
-  std::mutex in_use_;  // by one calling thread
+  Exclusive in_use_{"team"};  // by one calling thread
   std::unique_ptr<std::vector<std::thread>> threads_ = std::make_unique<std::vector<std::thread>>();
   const std::uint32_t forks_ = Forks();  // when they were started
 };

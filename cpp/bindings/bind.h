@@ -4,12 +4,17 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
+#include "base/error.h"
 #include "base/parallel.h"
 #include "base/workers.h"
 #include "bindings/gil.h"
@@ -20,6 +25,9 @@
 namespace gemmule {
 
 namespace py = pybind11;
+
+// Of a file, in the bytes that it has on the disk: they need not be UTF-8.
+using Path = std::filesystem::path;
 
 // Bound with .noconvert(): the Python face converts.
 using Tokens = py::array_t<std::int32_t, py::array::c_style>;
@@ -39,14 +47,30 @@ void BindTokenizer(py::module_& module, py::module_& testing);
 void BindTesting(py::module_& module);
 void BindBench(py::module_& module);
 
-// The ids of a (T,) array. Throws ArgumentError for another shape.
-std::span<const std::int32_t> Ids(const Tokens& tokens);
+// The ids of a (T,) array, copied: another thread may write into the array while the call runs. Throws ArgumentError
+// for another shape.
+std::vector<std::int32_t> Ids(const Tokens& tokens);
 
-// The logits of a (V,) array, V >= 1. Throws ArgumentError for another shape.
+// The logits of a (V,) array, V >= 1. Throws ArgumentError for another shape, and where they lie askew in memory.
 std::span<const float> LogitRow(const Floats& logits);
+
+// Pointers to objects that live until the call is done, whatever becomes of the list they came in. Throws ArgumentError
+// where one is None.
+template <class T>
+std::vector<T*> Pointers(const std::vector<std::shared_ptr<T>>& objects) {
+  std::vector<T*> pointers;
+  for (const auto& object : objects) {
+    if (object == nullptr) throw ArgumentError("a list of objects has a None in it");
+    pointers.push_back(object.get());
+  }
+  return pointers;
+}
 
 // By the name that encoding.h gives it. Throws ArgumentError for another name.
 Encoding EncodingNamed(const std::string& name);
+
+// A file's path as Python has it, from its bytes.
+py::str FileText(const std::string& path);
 
 // As Python's json module would have it.
 py::object ToPython(const JsonValue& value);
@@ -69,8 +93,9 @@ void WithoutGil(const Call& call) {
   try {
     const GilReleased nogil;
     call(stop);
-  } catch (const Stopped&) {
-    throw py::error_already_set();  // what the handler raised
+  } catch (...) {  // Stopped, or what came up between the handler's exception and the next look at it
+    if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+    throw;
   }
   if (PyErr_Occurred() != nullptr) throw py::error_already_set();  // raised after the last step
 }

@@ -25,17 +25,6 @@ void Read(Batch& batch, Decoder& decoder, const Tokens& tokens) {
   WithoutGil(*batch.model().workers, [&](const Parallel::StopCheck& stop) { batch.Read(decoder, ids, stop); });
 }
 
-// Pointers to objects that live until the call is done, whatever becomes of the list they came in.
-template <class T>
-std::vector<T*> Pointers(const std::vector<std::shared_ptr<T>>& objects) {
-  std::vector<T*> pointers;
-  for (const auto& object : objects) {
-    if (object == nullptr) throw ArgumentError("a list of objects has a None in it");
-    pointers.push_back(object.get());
-  }
-  return pointers;
-}
-
 Floats Step(Batch& batch, const std::vector<std::shared_ptr<Decoder>>& decoders, const Tokens& tokens) {
   const auto sequences = Pointers(decoders);
   const auto ids = Ids(tokens);
@@ -51,11 +40,12 @@ std::vector<std::int32_t> Sample(Batch& batch, const std::vector<std::shared_ptr
   const auto pointers = Pointers(samplers);
   std::vector<std::span<const float>> rows;
   for (const Floats& row : logits) rows.push_back(LogitRow(row));
-  std::vector<std::span<const std::int32_t>> seen;
+  std::vector<std::vector<std::int32_t>> seen;
   for (const Tokens& history : histories) seen.push_back(Ids(history));
+  const std::vector<std::span<const std::int32_t>> views(seen.begin(), seen.end());
   std::vector<std::int32_t> ids(pointers.size());
   WithoutGil(*batch.model().workers,
-             [&](const Parallel::StopCheck& stop) { batch.Sample(pointers, rows, seen, ids, stop); });
+             [&](const Parallel::StopCheck& stop) { batch.Sample(pointers, rows, views, ids, stop); });
   return ids;
 }
 
@@ -66,7 +56,7 @@ void BindBatch(py::module_& module) {
       .def(py::init([](const std::shared_ptr<Checkpoint>& checkpoint) {
              return std::make_unique<Batch>(ModelOf(checkpoint));
            }),
-           py::arg("model"))
+           py::arg("model").none(false))
       .def("prefill", &Prefill, py::arg("decoder"), py::arg("ids").noconvert())
       .def("read", &Read, py::arg("decoder"), py::arg("ids").noconvert())
       .def("step", &Step, py::arg("decoders"), py::arg("ids").noconvert())

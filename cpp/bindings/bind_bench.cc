@@ -109,7 +109,8 @@ py::tuple RunMultiplyAdds(KernelBench& bench, std::size_t rounds) {
   return py::make_tuple(seconds, count);
 }
 
-py::tuple RunLinears(KernelBench& bench, const std::vector<const Matrix*>& matrices, const Floats& x) {
+py::tuple RunLinears(KernelBench& bench, const std::vector<std::shared_ptr<Matrix>>& list, const Floats& x) {
+  const auto matrices = Pointers(list);
   Want(!matrices.empty() && x.ndim() == 2 && x.shape(0) > 0, "want matrices, and x (T, K)");
   std::vector<const Linear*> modules;
   for (const Matrix* matrix : matrices) {
@@ -180,7 +181,7 @@ py::list Places(const Profile& profile) {
 }  // namespace
 
 void BindBench(py::module_& module) {
-  py::class_<Matrix>(module, "Matrix")
+  py::class_<Matrix, std::shared_ptr<Matrix>>(module, "Matrix")
       .def(py::init(&MatrixOf), py::arg("name"), py::arg("encoding"), py::arg("codes"), py::arg("scales"),
            py::arg("input_scale"), py::arg("output_scale"), py::arg("is_last"))
       .def_property_readonly("name", [](const Matrix& m) { return m.linear.name; })
@@ -191,7 +192,7 @@ void BindBench(py::module_& module) {
       .def_property_readonly("input_scale", [](const Matrix& m) { return m.linear.input_scale; })
       .def_property_readonly("output_scale", [](const Matrix& m) { return m.linear.output_scale; })
       .def("row", &Row, py::arg("row"));
-  module.def("matrices", &Matrices, py::arg("model"));
+  module.def("matrices", &Matrices, py::arg("model").none(false));
   py::class_<KernelBench>(module, "KernelBench")
       .def(py::init([](int threads, bool float32) {
              Want(threads >= 1 && threads <= 1024, "threads: want 1 to 1024");
@@ -210,7 +211,7 @@ void BindBench(py::module_& module) {
              return std::make_shared<Profile>(ProfilePlace(checkpoint.model.config.layers.size() + 1, Operation{}));
            }),
            py::arg("model"))
-      .def("watch", &Watch, py::arg("decoder"))
+      .def("watch", &Watch, py::arg("decoder").none(false))
       .def_property_readonly("places", &Places);
 }
 

@@ -21,7 +21,11 @@ std::vector<std::pair<std::string, float>> Scales(Calibration& calibration) {
 
 void BindCalibration(py::module_& module) {
   py::class_<Calibration>(module, "Calibration")
-      .def(py::init<const std::string&, int>(), py::arg("path"), py::arg("threads"), py::call_guard<GilReleased>())
+      .def(py::init([](const Path& path, int threads) {
+             const GilReleased nogil;
+             return std::make_unique<Calibration>(path.string(), threads);
+           }),
+           py::arg("path"), py::arg("threads"))
       .def_property_readonly(
           "model",
           [](const Calibration& calibration) { return std::const_pointer_cast<Checkpoint>(calibration.checkpoint()); })

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -109,10 +110,14 @@ std::shared_ptr<Decoder> FromStates(const std::shared_ptr<Checkpoint>& checkpoin
 
 }  // namespace
 
-std::span<const std::int32_t> Ids(const Tokens& tokens) {
-  if (tokens.ndim() != 1)
+std::vector<std::int32_t> Ids(const Tokens& tokens) {
+  if (tokens.ndim() != 1) {
     throw ArgumentError("ids: want shape (T,), got " + std::to_string(tokens.ndim()) + " dimensions");
-  return {tokens.data(), static_cast<std::size_t>(tokens.size())};
+  }
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(tokens.size()));
+  // By the byte: an array may lie askew.
+  if (!ids.empty()) std::memcpy(ids.data(), static_cast<const py::array&>(tokens).data(), ids.size() * sizeof ids[0]);
+  return ids;
 }
 
 Parallel::StopCheck AskForSignals() {
@@ -147,7 +152,7 @@ void BindDecoder(py::module_& module) {
       .def(py::init([](const std::shared_ptr<Checkpoint>& checkpoint) {
              return std::make_shared<Decoder>(ModelOf(checkpoint));
            }),
-           py::arg("model"))
+           py::arg("model").none(false))
       .def_property_readonly("length", &Decoder::length)
       .def_property_readonly("cache_bytes", &Decoder::cache_bytes)
       .def("prefill", &Prefill, py::arg("ids").noconvert())
@@ -160,9 +165,10 @@ void BindDecoder(py::module_& module) {
       .def("fork", &Decoder::Fork)
       .def("extents", &Extents, py::arg("length"))
       .def("export_state", &Export, py::arg("i"))
-      .def_static("from_states", &FromStates, py::arg("model"), py::arg("length"), py::arg("states"))
+      .def_static("from_states", &FromStates, py::arg("model").none(false), py::arg("length"), py::arg("states"))
       .def_static(
-          "shared_cache_bytes", [](const std::vector<Decoder*>& decoders) { return Decoder::CacheBytes(decoders); },
+          "shared_cache_bytes",
+          [](const std::vector<std::shared_ptr<Decoder>>& decoders) { return Decoder::CacheBytes(Pointers(decoders)); },
           py::arg("decoders"));
 }
 

@@ -52,17 +52,18 @@ void BindDrafter(py::module_& module, py::module_& testing) {
   py::class_<DrafterCheckpoint, std::shared_ptr<DrafterCheckpoint>>(module, "DraftModel")
       .def_static(
           "load",
-          [](const std::string& path, const std::shared_ptr<Checkpoint>& target, const std::string& activations) {
+          [](const Path& path, const std::shared_ptr<Checkpoint>& target, const std::string& activations) {
             const GilReleased nogil;
-            return std::const_pointer_cast<DrafterCheckpoint>(LoadDrafter(path, target, {.activations = activations}));
+            return std::const_pointer_cast<DrafterCheckpoint>(
+                LoadDrafter(path.string(), target, {.activations = activations}));
           },
-          py::arg("path"), py::arg("target"), py::arg("activations"))
+          py::arg("path"), py::arg("target").none(false), py::arg("activations"))
       .def_property_readonly("info", &Info);
   py::class_<Drafter>(module, "Drafter")
       .def(py::init([](const std::shared_ptr<DrafterCheckpoint>& model) {
              return std::make_unique<Drafter>(ModelOf(model->target), ModelOf(model));
            }),
-           py::arg("model"))
+           py::arg("model").none(false))
       .def("draft", &Draft, py::arg("decoder"), py::arg("token"), py::arg("count"));
   testing.def("draft_step", &Step, py::arg("drafter"), py::arg("decoder"), py::arg("inputs").noconvert());
 }

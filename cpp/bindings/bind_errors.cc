@@ -1,5 +1,6 @@
 // Our C++ exceptions become the Python classes of the same names in gemmule.errors.
 #include <exception>
+#include <string_view>
 
 #include "base/error.h"
 #include "bindings/bind.h"
@@ -10,15 +11,25 @@ namespace {
 void Raise(const char* name, const Error& error) {
   using namespace py::literals;
   const PythonRuns python;
-  const auto text = [](const std::string& value) -> py::object {
-    return value.empty() ? py::object(py::none()) : py::object(py::str(value));
+  // Paths are in whatever bytes they are.
+  const auto words = [](std::string_view value) {
+    PyObject* const decoded =
+        PyUnicode_DecodeUTF8(value.data(), static_cast<py::ssize_t>(value.size()), "surrogateescape");
+    if (decoded == nullptr) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(decoded);
   };
+  const auto text = [&](const std::string& value) { return value.empty() ? py::object(py::none()) : words(value); };
   const Where& where = error.where();
-  const py::object type = py::module_::import("gemmule.errors").attr(name);
-  const py::object instance =
-      type(error.what(), "remedy"_a = error.remedy(), "file"_a = text(where.file), "tensor"_a = text(where.tensor),
-           "offset"_a = where.offset, "expected"_a = text(where.expected), "found"_a = text(where.found));
-  PyErr_SetObject(type.ptr(), instance.ptr());
+  try {
+    const py::object type = py::module_::import("gemmule.errors").attr(name);
+    const py::object instance =
+        type(words(error.what()), "remedy"_a = words(error.remedy()), "file"_a = text(where.file),
+             "tensor"_a = text(where.tensor), "offset"_a = where.offset, "expected"_a = text(where.expected),
+             "found"_a = text(where.found));
+    PyErr_SetObject(type.ptr(), instance.ptr());
+  } catch (py::error_already_set& other) {
+    other.restore();  // Python has run: a handler of signals may have raised, or its memory been too little
+  }
 }
 
 void Translate(std::exception_ptr pointer) {  // NOLINT(performance-unnecessary-value-param): pybind11's signature

@@ -22,15 +22,15 @@ py::list Listed(const TensorFiles& weights) {
   py::list list;
   for (const TensorView& tensor : weights.tensors) {
     list.append(py::make_tuple(tensor.name, tensor.dtype_name, py::tuple(py::cast(tensor.shape)), tensor.offset,
-                               tensor.bytes.size(), weights.files[tensor.file]->path()));
+                               tensor.bytes.size(), FileText(weights.files[tensor.file]->path())));
   }
   return list;
 }
 
-py::list Tensors(const std::string& folder) { return Listed(OpenCheckpoint(folder).weights); }
+py::list Tensors(const Path& folder) { return Listed(OpenCheckpoint(folder.string()).weights); }
 
-py::list FileTensors(const std::string& path) {
-  auto file = std::make_shared<const MappedFile>(MappedFile::Open(path));
+py::list FileTensors(const Path& path) {
+  auto file = std::make_shared<const MappedFile>(MappedFile::Open(path.string()));
   RefuseStandIn(*file);
   TensorFiles files;
   files.Add(file, ReadSafetensors(*file, 0));
@@ -45,7 +45,7 @@ Config ConfigOf(const GgufFiles& files) {
 
 // What the headers of a GGUF model say.
 struct GgufHeaders {
-  explicit GgufHeaders(const std::string& path) : files(OpenGguf(path)), config(ConfigOf(files)) {}
+  explicit GgufHeaders(const Path& path) : files(OpenGguf(path.string())), config(ConfigOf(files)) {}
 
   GgufFiles files;
   Config config;
@@ -53,7 +53,7 @@ struct GgufHeaders {
 
 py::list Paths(const GgufHeaders& headers) {
   py::list paths;
-  for (const auto& file : headers.files.weights.files) paths.append(file->path());
+  for (const auto& file : headers.files.weights.files) paths.append(FileText(file->path()));
   return paths;
 }
 
@@ -66,7 +66,8 @@ py::dict HfNames(const GgufHeaders& headers) {
 }
 
 py::tuple SizesOfVocabulary(const GgufHeaders& headers) {
-  const VocabularySize size = SizeOfVocabulary(headers.files.metadata);
+  const VocabularySize size =
+      ReadAgain(headers.files.weights.files, [&] { return SizeOfVocabulary(headers.files.metadata); });
   return py::make_tuple(size.tokens, size.text_bytes, size.merges);
 }
 
@@ -96,6 +97,12 @@ py::array_t<std::int64_t> RunCountCodes(const Bytes& blocks, const std::string& 
 }
 
 }  // namespace
+
+py::str FileText(const std::string& path) {
+  PyObject* const decoded = PyUnicode_DecodeFSDefaultAndSize(path.data(), static_cast<py::ssize_t>(path.size()));
+  if (decoded == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::str>(decoded);
+}
 
 py::object ToPython(const JsonValue& value) {
   struct Visitor {
@@ -129,16 +136,19 @@ void BindFiles(py::module_& module) {
   module.def("tensors", &Tensors, py::arg("folder"));
   module.def("file_tensors", &FileTensors, py::arg("path"));
   module.def(
-      "check_checkpoint", [](const std::string& path) { LoadCheckpoint(path, {.threads = 1}); }, py::arg("path"),
+      "check_checkpoint", [](const Path& path) { LoadCheckpoint(path.string(), {.threads = 1}); }, py::arg("path"),
       py::call_guard<GilReleased>());
   module.def(
-      "refuse_stand_in", [](const std::string& path) { RefuseStandIn(MappedFile::Open(path)); }, py::arg("path"));
-  module.def("read_json", [](const std::string& path) { return ToPython(ReadJsonFile(path)); }, py::arg("path"));
+      "refuse_stand_in", [](const Path& path) { RefuseStandIn(MappedFile::Open(path.string())); }, py::arg("path"));
+  module.def("read_json", [](const Path& path) { return ToPython(ReadJsonFile(path.string())); }, py::arg("path"));
   py::class_<GgufHeaders>(module, "GgufHeaders")
-      .def(py::init<const std::string&>(), py::arg("path"), py::call_guard<GilReleased>())
+      .def(py::init<const Path&>(), py::arg("path"), py::call_guard<GilReleased>())
       .def_property_readonly("files", &Paths)
       .def_property_readonly("architecture",
-                             [](const GgufHeaders& headers) { return ReadArchitecture(headers.files.metadata); })
+                             [](const GgufHeaders& headers) {
+                               return ReadAgain(headers.files.weights.files,
+                                                [&] { return ReadArchitecture(headers.files.metadata); });
+                             })
       .def_property_readonly("config", [](const GgufHeaders& headers) { return ConfigDict(headers.config); })
       .def_property_readonly("tensors", [](const GgufHeaders& headers) { return Listed(headers.files.weights); })
       .def_property_readonly("hf_names", &HfNames)

@@ -118,12 +118,13 @@ py::object ToPython(const GgufValue& value) {
 }
 
 py::dict Metadata(const Checkpoint& checkpoint) {
-  py::dict dict;
-  for (const GgufValue& value : checkpoint.metadata.values()) {
-    if (value.size() <= kMostElements) dict[py::str(value.key())] = ToPython(value);
-  }
-  checkpoint.model.CheckFiles();
-  return dict;
+  return ReadAgain(checkpoint.files.files, [&] {
+    py::dict dict;
+    for (const GgufValue& value : checkpoint.metadata.values()) {
+      if (value.size() <= kMostElements) dict[py::str(value.key())] = ToPython(value);
+    }
+    return dict;
+  });
 }
 
 const char* ActivationsName(const Checkpoint& checkpoint) {
@@ -142,10 +143,10 @@ const char* KvName(const Checkpoint& checkpoint) {
   return "?";
 }
 
-std::shared_ptr<const Checkpoint> Load(const std::string& path, int threads, std::size_t context,
+std::shared_ptr<const Checkpoint> Load(const Path& path, int threads, std::size_t context,
                                        const std::string& activations, const std::string& kv) {
   const GilReleased nogil;
-  return LoadCheckpoint(path, {.threads = threads, .context = context, .activations = activations, .kv = kv});
+  return LoadCheckpoint(path.string(), {.threads = threads, .context = context, .activations = activations, .kv = kv});
 }
 
 }  // namespace
@@ -154,7 +155,7 @@ void BindModel(py::module_& module) {
   py::class_<Checkpoint, std::shared_ptr<Checkpoint>>(module, "Model")
       .def_static(
           "load",
-          [](const std::string& path, int threads, std::size_t context, const std::string& activations,
+          [](const Path& path, int threads, std::size_t context, const std::string& activations,
              const std::string& kv) {
             return std::const_pointer_cast<Checkpoint>(Load(path, threads, context, activations, kv));
           },
@@ -170,9 +171,7 @@ void BindModel(py::module_& module) {
       .def("gguf_tokenizer",
            [](const Checkpoint& c) {
              const GilReleased nogil;
-             auto tokenizer = ReadGgufTokenizer(c.metadata);
-             c.model.CheckFiles();
-             return tokenizer;
+             return ReadAgain(c.files.files, [&] { return ReadGgufTokenizer(c.metadata); });
            })
       .def("fingerprint",
            [](const Checkpoint& c) {

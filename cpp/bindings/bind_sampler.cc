@@ -1,3 +1,4 @@
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -31,7 +32,11 @@ Floats MaskedLogits(const Floats& logits, const py::array_t<std::uint8_t, py::ar
 
 std::span<const float> LogitRow(const Floats& logits) {
   if (logits.ndim() != 1 || logits.size() == 0) throw ArgumentError("logits: want shape (V,), V >= 1");
-  return {logits.data(), static_cast<std::size_t>(logits.size())};
+  const float* const data = static_cast<const float*>(static_cast<const py::array&>(logits).data());
+  if (reinterpret_cast<std::uintptr_t>(data) % alignof(float) != 0) {
+    throw ArgumentError("logits: want an array whose elements are aligned");
+  }
+  return {data, static_cast<std::size_t>(logits.size())};
 }
 
 void BindSampler(py::module_& module) {

@@ -43,9 +43,9 @@ Floats Rows(const Source& source, std::size_t tensor, std::size_t first, std::si
 void BindSource(py::module_& module) {
   module.def("gguf_name", &GgufTensors::GgufName, py::arg("name"));
   py::class_<Source>(module, "Source")
-      .def(py::init([](const std::string& path, int threads) {
+      .def(py::init([](const Path& path, int threads) {
              const GilReleased nogil;
-             return std::make_unique<Source>(path, threads);
+             return std::make_unique<Source>(path.string(), threads);
            }),
            py::arg("path"), py::arg("threads"))
       .def_property_readonly(

@@ -218,7 +218,8 @@ Floats RunAttend(const Floats& q, const Floats& k, const Floats& v, const std::s
       std::find_if(kElements.begin(), kElements.end(), [&](const auto& e) { return e.first == element; });
   Want(found != kElements.end(), "element: want f32, bf16, i8 or i4");
   Want(q.ndim() == 1 && k.ndim() == 2 && v.ndim() == 2 && Dim(k, 0) == Dim(v, 0) && Dim(k, 0) > 0 &&
-           Dim(k, 1) == Dim(q, 0) && Dim(v, 1) == Dim(q, 0) && Dim(q, 0) % 2 == 0 && Dim(q, 0) <= kMaxHeadDim,
+           Dim(k, 1) == Dim(q, 0) && Dim(v, 1) == Dim(q, 0) && Dim(q, 0) % 2 == 0 && Dim(q, 0) > 0 &&
+           Dim(q, 0) <= kMaxHeadDim,
        "want q (d,), k and v (n, d), d even");
   const Encoding encoding = found->second;
   const std::size_t n = Dim(k, 0);
@@ -263,7 +264,9 @@ Floats RunEmbed(const Checkpoint& checkpoint, const std::string& name, const Tok
   Want(table.name == name, "no embedding of this name is in use");
   Floats y({tokens.size(), static_cast<py::ssize_t>(table.cols)});
   for (py::ssize_t t = 0; t < tokens.size(); ++t) {
-    table.Read(static_cast<std::size_t>(tokens.at(t)), {y.mutable_data(t, 0), table.cols});
+    const std::int32_t id = tokens.at(t);
+    Want(id >= 0 && static_cast<std::size_t>(id) < table.whole.rows, "ids: want rows that there are");
+    table.Read(static_cast<std::size_t>(id), {y.mutable_data(t, 0), table.cols});
   }
   return y;
 }
@@ -406,7 +409,7 @@ void BindTesting(py::module_& module) {
              py::arg("v_scale"));
   module.def("linear", &RunLinear, py::arg("model"), py::arg("name"), py::arg("x"));
   module.def("embed", &RunEmbed, py::arg("model"), py::arg("name"), py::arg("ids"));
-  module.def("layer_outputs", &RunLayerOutputs, py::arg("model"), py::arg("ids"), py::arg("inputs"));
+  module.def("layer_outputs", &RunLayerOutputs, py::arg("model").none(false), py::arg("ids"), py::arg("inputs"));
   module.def(
       "least_squares_scale",
       [](const Floats& x, int bits) {
@@ -422,15 +425,15 @@ void BindTesting(py::module_& module) {
       py::arg("text"));
   module.def(
       "safetensors",
-      [](const std::string& path) {
-        const MappedFile file = MappedFile::Open(path);
+      [](const Path& path) {
+        const MappedFile file = MappedFile::Open(path.string());
         return ListTensors(ReadSafetensors(file, 0));
       },
       py::arg("path"));
   module.def(
       "gguf",
-      [](const std::string& path) {
-        const MappedFile file = MappedFile::Open(path);
+      [](const Path& path) {
+        const MappedFile file = MappedFile::Open(path.string());
         const GgufFile read = ReadGguf(file, 0);
         py::list keys;
         for (const GgufValue& value : read.metadata.values())

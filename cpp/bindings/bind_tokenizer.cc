@@ -50,7 +50,9 @@ Tokenizer FromArrays(const std::string& model, const std::vector<py::bytes>& tok
 
 void BindTokenizer(py::module_& module, py::module_& testing) {
   py::class_<Tokenizer>(module, "Tokenizer")
-      .def_static("open", &ReadTokenizerJson, py::arg("path"), py::call_guard<GilReleased>())
+      .def_static(
+          "open", [](const Path& path) { return ReadTokenizerJson(path.string()); }, py::arg("path"),
+          py::call_guard<GilReleased>())
       .def_property_readonly("size", [](const Tokenizer& tokenizer) { return tokenizer.vocabulary().size(); })
       .def_property_readonly(
           "control_tokens",

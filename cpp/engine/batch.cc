@@ -22,15 +22,6 @@ bool IsTwice(std::span<T* const> all, std::size_t i) {
 
 Batch::Batch(std::shared_ptr<const Model> model) : model_(std::move(model)), scratch_(*model_) {}
 
-std::unique_lock<std::mutex> Batch::Use() {
-  std::unique_lock<std::mutex> use(in_use_, std::try_to_lock);
-  if (!use) {
-    throw ArgumentError("this batch is in use by another thread",
-                        "Give each thread a batch of its own; the model may be shared.");
-  }
-  return use;
-}
-
 void Batch::Check(const Decoder& decoder) const {
   if (&decoder.model() != model_.get()) {
     throw ArgumentError("a sequence is of another model than the batch",
@@ -40,20 +31,20 @@ void Batch::Check(const Decoder& decoder) const {
 
 void Batch::Prefill(Decoder& decoder, std::span<const std::int32_t> ids, std::span<float> logits,
                     const Parallel::StopCheck& stop) {
-  const auto use = Use();
+  const Exclusive::Use use(in_use_);
   Check(decoder);
   decoder.Prefill(scratch_, ids, logits, stop);
 }
 
 void Batch::Read(Decoder& decoder, std::span<const std::int32_t> ids, const Parallel::StopCheck& stop) {
-  const auto use = Use();
+  const Exclusive::Use use(in_use_);
   Check(decoder);
   decoder.Read(scratch_, ids, stop);
 }
 
 void Batch::Step(std::span<Decoder* const> decoders, std::span<const std::int32_t> ids, std::span<float> logits,
                  const Parallel::StopCheck& stop) {
-  const auto use = Use();
+  const Exclusive::Use use(in_use_);
   const std::size_t n = decoders.size();
   if (n == 0 || n > kMost || ids.size() != n) {
     throw ArgumentError("a step has " + std::to_string(n) + " sequences and " + std::to_string(ids.size()) +
@@ -61,7 +52,7 @@ void Batch::Step(std::span<Decoder* const> decoders, std::span<const std::int32_
                         "Step the others by themselves: results do not depend on which sequences step together.");
   }
   std::vector<Segment> segments;
-  std::deque<Decoder::Use> uses;
+  std::deque<Exclusive::Use> uses;
   for (std::size_t i = 0; i < n; ++i) {
     Decoder& decoder = *decoders[i];
     Check(decoder);
@@ -69,7 +60,7 @@ void Batch::Step(std::span<Decoder* const> decoders, std::span<const std::int32_
       throw ArgumentError("sequence " + std::to_string(i) + " of a step is in it twice",
                           "Give every sequence once, with its next token; a step appends one to each.");
     }
-    uses.emplace_back(decoder);
+    uses.emplace_back(decoder.in_use_);
     decoder.CheckIds(ids.subspan(i, 1), "sequence " + std::to_string(i) + " of a step: ");
     decoder.hidden_.Reserve(model_->config.hidden_size);  // now: later a failure would find some overwritten
     segments.push_back({&decoder.cache_, decoder.length_, 1});
@@ -93,7 +84,7 @@ void Batch::Sample(std::span<Sampler* const> samplers, std::span<const std::span
                    std::span<const std::span<const std::int32_t>> histories, std::span<std::int32_t> ids,
                    const Parallel::StopCheck& stop) {
   constexpr double kSampleCost = 1e5;  // ns, with top_k; far more without
-  const auto use = Use();
+  const Exclusive::Use use(in_use_);
   const std::size_t n = samplers.size();
   if (logits.size() != n || histories.size() != n) {
     throw ArgumentError(std::to_string(n) + " samplers have logits of " + std::to_string(logits.size()) +

@@ -4,9 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 
+#include "base/exclusive.h"
 #include "base/parallel.h"
 #include "engine/decoder.h"
 #include "engine/sampler.h"
@@ -44,12 +44,11 @@ class Batch {
   const Model& model() const { return *model_; }
 
  private:
-  std::unique_lock<std::mutex> Use();
   void Check(const Decoder& decoder) const;
 
   std::shared_ptr<const Model> model_;
   Scratch scratch_;
-  std::mutex in_use_;
+  Exclusive in_use_{"batch"};
 };
 
 }  // namespace gemmule

@@ -72,6 +72,7 @@ Calibration::Calibration(const std::string& path, int threads)
 Calibration::~Calibration() = default;
 
 void Calibration::Observe(std::span<const std::int32_t> ids, const Parallel::StopCheck& stop) {
+  const Exclusive::Use use(in_use_);
   Decoder(ModelOf(checkpoint_), counts_.get()).RunLayers(ids, stop);
   for (const Pool& pool : Pools(checkpoint_->model, *counts_)) {
     for (const auto& [name, values] : pool.parts) {
@@ -85,6 +86,7 @@ void Calibration::Observe(std::span<const std::int32_t> ids, const Parallel::Sto
 
 std::vector<std::pair<std::string, float>> Calibration::Scales(const Parallel::StopCheck& stop) {
   constexpr double kSearchCost = 1e7;  // ns a scale, roughly
+  const Exclusive::Use use(in_use_);
   const std::vector<Pool> pools = Pools(checkpoint_->model, *counts_);
   std::vector<float> found(pools.size());
   const Parallel::Asking asking(parallel_, stop);

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/exclusive.h"
 #include "base/parallel.h"
 #include "engine/load.h"
 
@@ -15,6 +16,7 @@ namespace gemmule {
 
 class ActivationCounts;
 
+// Not for two threads at once: a second call while one runs throws ArgumentError.
 class Calibration {
  public:
   // Throws as LoadCheckpoint does. threads 0: the default number. Scales that the checkpoint has round nothing here.
@@ -36,6 +38,7 @@ class Calibration {
   std::shared_ptr<const Checkpoint> checkpoint_;
   Parallel parallel_;
   std::unique_ptr<ActivationCounts> counts_;
+  Exclusive in_use_{"calibration"};
 };
 
 }  // namespace gemmule

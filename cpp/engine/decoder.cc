@@ -91,7 +91,7 @@ void Decoder::Score(std::span<const std::int32_t> ids, std::size_t first, std::s
 }
 
 void Decoder::RunLayers(std::span<const std::int32_t> ids, const Parallel::StopCheck& stop) {
-  const Use use(*this);
+  const Exclusive::Use use(in_use_);
   const Parallel::Asking asking(scratch_.parallel, stop);
   CheckIds(ids);
   for (std::size_t begin = 0; begin < ids.size(); begin += Forward::kChunk) {
@@ -108,7 +108,7 @@ void Decoder::RunLayers(std::span<const std::int32_t> ids, const Parallel::StopC
 
 void Decoder::LayerOutputs(std::span<const std::int32_t> ids, std::span<const float> inputs, std::span<float> outputs,
                            const Parallel::StopCheck& stop) {
-  const Use use(*this);
+  const Exclusive::Use use(in_use_);
   const Parallel::Asking asking(scratch_.parallel, stop);
   CheckIds(ids);
   const std::size_t d = model_->config.hidden_size;
@@ -128,7 +128,7 @@ void Decoder::LayerOutputs(std::span<const std::int32_t> ids, std::span<const fl
 }
 
 void Decoder::Watch(std::shared_ptr<Profile> profile) {
-  const Use use(*this);
+  const Exclusive::Use use(in_use_);
   profile_ = std::move(profile);
   scratch_.forward.Watch(profile_.get());
 }
@@ -140,8 +140,13 @@ std::span<const float> Decoder::hidden() const {
   return {hidden_.data() + (last - hidden_first_) * d, d};
 }
 
+std::size_t Decoder::cache_bytes() {
+  const Exclusive::Use use(in_use_);
+  return cache_.bytes();
+}
+
 bool Decoder::Rewind(std::size_t length) {
-  const Use use(*this);
+  const Exclusive::Use use(in_use_);
   if (length > length_) {
     throw ArgumentError("cannot rewind to " + std::to_string(length) + " tokens: there are " + std::to_string(length_));
   }
@@ -152,15 +157,15 @@ bool Decoder::Rewind(std::size_t length) {
 }
 
 std::shared_ptr<Decoder> Decoder::Fork() {
-  const Use use(*this);
+  const Exclusive::Use use(in_use_);
   auto fork = std::make_shared<Decoder>(model_);
   fork->cache_ = cache_.Fork();
-  fork->length_ = length_;
+  fork->length_ = length();
   return fork;
 }
 
 void Decoder::Export(std::size_t i, std::span<std::byte> out) {
-  const Use use(*this);
+  const Exclusive::Use use(in_use_);
   const std::vector<KvCache::Extent> extents = Extents(length_);
   if (i >= extents.size() || extents[i].bytes != out.size()) {
     throw ArgumentError("state " + std::to_string(i) + " in " + std::to_string(out.size()) +
@@ -186,7 +191,7 @@ std::size_t Decoder::CacheBytes(std::span<Decoder* const> decoders) {
   std::unordered_set<const std::byte*> counted;
   std::size_t total = 0;
   for (Decoder* decoder : decoders) {
-    const Use use(*decoder);
+    const Exclusive::Use use(decoder->in_use_);
     total += decoder->cache_.CountBytes(counted);
   }
   return total;

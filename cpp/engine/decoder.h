@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/buffer.h"
+#include "base/exclusive.h"
 #include "base/parallel.h"
 #include "engine/scratch.h"
 #include "model/kv_cache.h"
@@ -71,8 +72,8 @@ class Decoder {
   // last call gave no logits of this token, or of kLogitGroup later ones since.
   std::span<const float> hidden() const;
 
-  std::size_t length() const { return length_; }
-  std::size_t cache_bytes() const { return cache_.bytes(); }
+  std::size_t length() const { return length_; }  // while a call runs, too
+  std::size_t cache_bytes();
   const Model& model() const { return *model_; }
 
   class Pass;  // engine/pass.h
@@ -83,7 +84,6 @@ class Decoder {
  private:
   friend class Batch;
   friend class Drafter;
-  class Use;
 
   // `whose`: words before the message.
   void CheckIds(std::span<const std::int32_t> ids, const std::string& whose = {}) const;
@@ -99,12 +99,12 @@ class Decoder {
   std::shared_ptr<Profile> profile_;
   KvCache cache_;
   Scratch scratch_;
-  std::size_t length_ = 0;
+  std::atomic<std::size_t> length_{0};
   // Of the last group of tokens whose logits were computed: (hidden_count_, D), behind token hidden_first_ and on.
   Buffer<float> hidden_;
   std::size_t hidden_first_ = 0;
   std::size_t hidden_count_ = 0;
-  std::atomic<bool> in_use_{false};
+  Exclusive in_use_{"conversation"};
 };
 
 }  // namespace gemmule

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "engine/pass.h"
 #include "kernels/largest.h"
 
 namespace gemmule {
@@ -25,11 +24,7 @@ std::int32_t Likeliest(std::span<const float> logits) {
 class Drafter::Use {
  public:
   Use(Drafter& drafter, Decoder& decoder, const Parallel::StopCheck& stop)
-      : drafter_(drafter.in_use_, std::try_to_lock), decoder_(decoder), asking_(drafter.parallel_, stop) {
-    if (!drafter_) {
-      throw ArgumentError("this drafter is in use by another thread",
-                          "Give each thread a drafter of its own; the models may be shared.");
-    }
+      : drafter_(drafter.in_use_), decoder_(decoder.in_use_), asking_(drafter.parallel_, stop) {
     if (&decoder.model() != drafter.target_.get()) {
       throw ArgumentError("the sequence is of another model than the drafter's",
                           "Load a drafter for each model, and use it for sequences of that.");
@@ -40,8 +35,8 @@ class Drafter::Use {
   }
 
  private:
-  std::unique_lock<std::mutex> drafter_;
-  const Decoder::Use decoder_;
+  const Exclusive::Use drafter_;
+  const Exclusive::Use decoder_;
   const Parallel::Asking asking_;
 };
 

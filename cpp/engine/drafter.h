@@ -3,10 +3,10 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 
 #include "base/buffer.h"
+#include "base/exclusive.h"
 #include "base/parallel.h"
 #include "engine/decoder.h"
 #include "model/draft_forward.h"
@@ -42,7 +42,7 @@ class Drafter {
   DraftForward forward_;
   Buffer<float> input_;   // (2 D,), D the target's
   Buffer<float> logits_;  // (V,)
-  std::mutex in_use_;
+  Exclusive in_use_{"drafter"};
 };
 
 }  // namespace gemmule

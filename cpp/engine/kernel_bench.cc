@@ -29,6 +29,7 @@ double Seconds(const Work& work) {
 }  // namespace
 
 double KernelBench::Read(std::span<const std::byte> data, std::uint32_t* sum) {
+  const Exclusive::Use use(in_use_);
   constexpr std::size_t kVector = 64;  // bytes
   std::atomic<std::uint32_t> total{0};
   const double seconds = Seconds([&] {
@@ -41,6 +42,7 @@ double KernelBench::Read(std::span<const std::byte> data, std::uint32_t* sum) {
 }
 
 double KernelBench::MultiplyAdds(std::size_t rounds, std::uint64_t* count) {
+  const Exclusive::Use use(in_use_);
   const auto parts = static_cast<std::size_t>(threads()) * 8;  // one for each piece of the loop
   std::vector<std::uint64_t> counts(parts);
   const double seconds = Seconds([&] {
@@ -54,16 +56,19 @@ double KernelBench::MultiplyAdds(std::size_t rounds, std::uint64_t* count) {
 }
 
 double KernelBench::Linears(std::span<const Linear* const> modules, const float* x, std::size_t tokens, float* y) {
+  const Exclusive::Use use(in_use_);
   return Seconds([&] {
     for (const Linear* module : modules) linear_.Run(x, tokens, {{module, y, module->weight.rows}});
   });
 }
 
 double KernelBench::Attention(const AttentionSegment& segment, const AttentionShape& shape, std::span<float> q) {
+  const Exclusive::Use use(in_use_);
   return Seconds([&] { attention_.Run({&segment, 1}, shape, q.data()); });
 }
 
 double KernelBench::Rows(const std::string& kernel, std::span<float> x, std::size_t n) {
+  const Exclusive::Use use(in_use_);
   const auto each = [&](const auto& body) {
     return Seconds([&] {
       for (std::size_t at = 0; at < x.size(); at += n) body(x.subspan(at, n));

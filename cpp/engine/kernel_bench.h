@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "base/exclusive.h"
 #include "base/parallel.h"
 #include "base/workers.h"
 #include "model/attention.h"
@@ -14,7 +15,8 @@
 
 namespace gemmule {
 
-// Every call returns the seconds that it took. Not for two threads at once.
+// Every call returns the seconds that it took. Not for two threads at once: a second call while one runs throws
+// ArgumentError.
 class KernelBench {
  public:
   KernelBench(int threads, Products products)
@@ -44,6 +46,7 @@ class KernelBench {
   Parallel parallel_;
   LinearRunner linear_;
   AttentionRunner attention_;
+  Exclusive in_use_{"bench"};
 };
 
 }  // namespace gemmule

@@ -7,18 +7,11 @@
 
 namespace gemmule {
 
-Decoder::Use::Use(Decoder& decoder) : decoder_(decoder) {
-  if (decoder_.in_use_.exchange(true)) {
-    throw ArgumentError("this conversation is in use by another thread",
-                        "Give each thread a conversation of its own; the model may be shared.");
-  }
-}
-
 Decoder::Pass::Pass(Decoder& decoder, Scratch& scratch, std::span<const std::int32_t> ids,
                     const Parallel::StopCheck& stop)
     : decoder_(decoder),
       scratch_(scratch),
-      use_(decoder),
+      use_(decoder.in_use_),
       asking_(scratch.parallel, stop),
       ids_(ids),
       first_wanted_(ids.size()) {

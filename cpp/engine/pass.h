@@ -5,23 +5,11 @@
 #include <cstdint>
 #include <span>
 
+#include "base/exclusive.h"
 #include "base/parallel.h"
 #include "engine/decoder.h"
 
 namespace gemmule {
-
-// Marks a decoder as in use for one call.
-class Decoder::Use {
- public:
-  // Throws ArgumentError where it is in use already.
-  explicit Use(Decoder& decoder);
-  ~Use() { decoder_.in_use_ = false; }
-  Use(const Use&) = delete;
-  Use& operator=(const Use&) = delete;
-
- private:
-  Decoder& decoder_;
-};
 
 // Appends tokens chunk by chunk, as their logits are asked for. Passes of several decoders go through the same tokens
 // side by side: each Next() gives as many rows as the others'.
@@ -67,7 +55,7 @@ class Decoder::Pass {
 
   Decoder& decoder_;
   Scratch& scratch_;
-  const Use use_;
+  const Exclusive::Use use_;
   const Parallel::Asking asking_;
   const std::span<const std::int32_t> ids_;
   std::size_t first_wanted_;

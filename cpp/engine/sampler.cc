@@ -65,6 +65,7 @@ void Sampler::FindCandidates(std::span<const float> logits, std::size_t k) {
 }
 
 std::int32_t Sampler::Sample(std::span<const float> logits, std::span<const std::int32_t> history) {
+  const Exclusive::Use use(in_use_);
   float largest = Largest(logits);
   if (!std::isfinite(largest)) {
     throw ArgumentError(

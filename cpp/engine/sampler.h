@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "base/exclusive.h"
+
 namespace gemmule {
 
 struct SamplerOptions {
@@ -17,8 +19,9 @@ struct SamplerOptions {
   std::uint64_t seed = 0;
 };
 
-// The same seed and logits give the same tokens on every machine. Source of the order and of each rule: transformers
-// generation/logits_process.py (repetition penalty, temperature, top_k, top_p, min_p).
+// Not for two threads at once: a second call while one runs throws ArgumentError. The same seed and logits give the
+// same tokens on every machine. Source of the order and of each rule: transformers generation/logits_process.py
+// (repetition penalty, temperature, top_k, top_p, min_p).
 class Sampler {
  public:
   // Throws ArgumentError for a value out of its range, NaN included.
@@ -43,6 +46,7 @@ class Sampler {
   std::vector<float> penalized_;
   std::vector<float> largest_;
   std::vector<Candidate> candidates_;
+  Exclusive in_use_{"sampler"};
 };
 
 }  // namespace gemmule

@@ -1,6 +1,7 @@
 #include "engine/source.h"
 
 #include <algorithm>
+#include <string>
 
 #include "base/error.h"
 #include "base/page_guard.h"
@@ -51,12 +52,18 @@ bool Source::Equal(std::size_t tensor, std::size_t other) const {
 void Source::Decode(std::size_t tensor, std::size_t first, std::span<float> rows) const {
   PageGuard::ComeFirst();
   const SourceTensor& from = tensors_.at(tensor);
+  const std::size_t count = rows.size() / from.cols();
+  if (count > from.rows() || first > from.rows() - count) {
+    throw ArgumentError(std::to_string(count) + " rows from " + std::to_string(first) + " on: " + from.name + " has " +
+                        std::to_string(from.rows()));
+  }
   for (std::size_t at = 0; at < rows.size(); at += from.cols()) from.Decode(first++, rows.subspan(at, from.cols()));
   checkpoint_->model.CheckFiles();
 }
 
 EncodeCounts Source::Encode(std::size_t tensor, RowEncoder& encoder, const EncodeTarget& target, bool allow_nonfinite,
                             const Parallel::StopCheck& stop) {
+  const Exclusive::Use use(in_use_);
   const Parallel::Asking asking(parallel_, stop);
   PageGuard::ComeFirst();
   const EncodeCounts counts =

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/exclusive.h"
 #include "base/parallel.h"
 #include "engine/encode_tensor.h"
 #include "engine/load.h"
@@ -26,9 +27,9 @@ class Source {
 
   // Whether two tensors are stored in the same bytes.
   bool Equal(std::size_t tensor, std::size_t other) const;
-  // rows (n, cols): n of its rows from `first` on.
+  // rows (n, cols): n of its rows from `first` on. Throws ArgumentError where there are not so many.
   void Decode(std::size_t tensor, std::size_t first, std::span<float> rows) const;
-  // Throws as EncodeTensor does. Not for two threads at once.
+  // Throws as EncodeTensor does, and ArgumentError while another thread's call runs.
   EncodeCounts Encode(std::size_t tensor, RowEncoder& encoder, const EncodeTarget& target, bool allow_nonfinite,
                       const Parallel::StopCheck& stop);
 
@@ -36,6 +37,7 @@ class Source {
   std::shared_ptr<const Checkpoint> checkpoint_;
   std::vector<SourceTensor> tensors_;  // of the checkpoint's model
   Parallel parallel_;
+  Exclusive in_use_{"source"};
 };
 
 }  // namespace gemmule

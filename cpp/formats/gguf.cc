@@ -521,8 +521,13 @@ std::vector<std::string_view> GgufValue::Strings() const {
   strings.reserve(size());
   auto left = bytes_;
   for (std::size_t i = 0; i < size(); ++i) {
-    const auto length = static_cast<std::size_t>(Load<std::uint64_t>(left));
-    left = left.subspan(sizeof(std::uint64_t));
+    // All of them were whole when the file was opened; another program may have written into it since.
+    const bool has_length = left.size() >= sizeof(std::uint64_t);
+    const auto length = has_length ? Load<std::uint64_t>(left) : 0;
+    if (!has_length || length > left.size() - sizeof length) {
+      Fail("the file has changed since it was opened", "the strings that were there", "one that is longer");
+    }
+    left = left.subspan(sizeof length);
     strings.emplace_back(reinterpret_cast<const char*>(left.data()), length);
     left = left.subspan(length);
   }

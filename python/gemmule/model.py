@@ -500,7 +500,8 @@ class Model:
         """What says that a chat's cache is of this model."""
         if self._fingerprint is None:
             self._fingerprint = chat_file.fingerprint(self._core)
-        return ModelIdentity(self._fingerprint, self._core.kv, self._core.activations, self._folder.name)
+        name = self._folder.name.encode("utf-8", "backslashreplace").decode()  # a saved chat is UTF-8
+        return ModelIdentity(self._fingerprint, self._core.kv, self._core.activations, name)
 
     def _new_decoder(self) -> _core.Decoder:
         """A new, empty sequence of the engine."""
