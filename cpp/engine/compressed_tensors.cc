@@ -33,6 +33,11 @@ void RequireBits(const JsonCursor& scheme, std::initializer_list<std::int64_t> w
   bits->Refuse("this number of bits is not run", kAsPublished, std::move(expected));
 }
 
+void RequireSymmetric(const JsonCursor& scheme, const char* what) {
+  const auto symmetric = scheme.FindNonNull("symmetric");
+  if (symmetric && !symmetric->Bool()) symmetric->Refuse(what, kAsPublished, "true");
+}
+
 std::size_t GroupSize(const JsonCursor& weights) {
   const auto size = weights.FindNonNull("group_size");
   RequireName(weights, "strategy", {"group", "channel"}, "weights with scales laid out like this are not run");
@@ -54,10 +59,7 @@ bool IsStatic(const JsonCursor& activations) {
 void RequireStaticInt8(const JsonCursor& activations) {
   RequireBits(activations, {8});
   RequireName(activations, "strategy", {"tensor"}, "activations with scales laid out like this are not run");
-  const auto symmetric = activations.FindNonNull("symmetric");
-  if (symmetric && !symmetric->Bool()) {
-    symmetric->Refuse("activations with zero points are not run", kAsPublished, "true");
-  }
+  RequireSymmetric(activations, "activations with zero points are not run");
 }
 
 }  // namespace
@@ -84,6 +86,11 @@ std::vector<std::size_t> ReadCompressedTensors(const JsonCursor& quantization) {
     if (const auto weights = scheme.FindNonNull("weights")) {
       RequireName(*weights, "type", {"int"}, "weights of small floats are not run");
       RequireBits(*weights, {2, 4, 8});
+      RequireSymmetric(*weights, "weights with zero points are not run");
+      const auto order = weights->FindNonNull("actorder");
+      if (order && std::holds_alternative<std::string>(order->value().data)) {
+        RequireName(*weights, "actorder", {"weight", "static"}, "weights in an order of their own are not run");
+      }
       group_sizes.push_back(GroupSize(*weights));
     }
     for (const char* side : {"input_activations", "output_activations"}) {
