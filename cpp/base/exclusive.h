@@ -14,6 +14,8 @@ class Exclusive {
  public:
   // name: of the object, for users ("batch").
   explicit Exclusive(const char* name) : name_(name) {}
+  Exclusive(const Exclusive& other) : name_(other.name_) {}  // of a copy of the object, which nobody uses yet
+  Exclusive& operator=(const Exclusive&) = delete;
 
   // For the time of a call. To be made before anything of the object is touched. False where another is alive.
   class Try {
