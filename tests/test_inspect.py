@@ -104,6 +104,21 @@ def test_scales_are_counted_and_measured(tmp_path):
     assert "cache scales: 8, 0 of them zero" in str(found)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_json_has_no_nan(tmp_path, value):
+    folder = make_checkpoint(tmp_path / "nan", mobile=True)
+    file = folder / "model.safetensors"
+    tensors = {name: np.asarray(each) for name, each in read_file(file).items()}
+    scale = next(name for name in tensors if name.endswith("input_activation_scale"))
+    write_safetensors(file, tensors | {scale: np.full_like(tensors[scale], value)})
+
+    def refuse(found: str) -> None:
+        raise AssertionError(found)
+
+    said = json.loads(gemmule.inspect(folder).to_json(), parse_constant=refuse)
+    assert said["input_scales"]["largest"] is None
+
+
 def test_a_float_checkpoint_has_no_scales():
     scales = gemmule.inspect(FIXTURES / "dense").input_scales
     assert (scales.count, scales.zero, scales.least) == (0, 0, None)

@@ -26,7 +26,7 @@ BELOW = {
 
 # The same for python/gemmule, lowest level first: packages, and modules that stand by themselves.
 LEVELS = [
-    {"errors", "forks"},
+    {"errors", "forks", "printable"},
     {"arguments", "json_line", "plotting", "progress", "table"},
     {"checkpoints"},
     {"outputs", "text"},

@@ -6,10 +6,12 @@ import json
 import math
 from typing import Any
 
+from .printable import printable
+
 
 def json_line(value: dict[str, Any]) -> str:
     """One line of JSON. It has no NaN: a number that is not finite is null."""
-    return json.dumps(_finite(value), ensure_ascii=False)
+    return printable(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:

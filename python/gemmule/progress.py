@@ -7,6 +7,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from .printable import printable
+
 _DELAY_S = 1.0  # shorter work shows nothing
 
 
@@ -41,7 +43,7 @@ class Progress:
     def advance(self, steps: int, running: str) -> None:
         """Moves on, and shows the value so far."""
         if self._bar is not None:
-            self._bar.set_postfix_str(running, refresh=False)
+            self._bar.set_postfix_str(printable(running), refresh=False)
             self._bar.update(steps)
 
     def __enter__(self) -> Progress:

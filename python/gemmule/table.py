@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+
+from .printable import printable
 
 
 def amount(size: int) -> str:
@@ -13,9 +15,14 @@ def amount(size: int) -> str:
     return f"{size} B"
 
 
+def in_lines(lines: Iterable[str]) -> str:
+    """Lines, in which names from files may stand."""
+    return "\n".join(printable(line) for line in lines)
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> str:
     """Rows under a head, columns aligned to the right but for those in `left`."""
-    lines = [head, *rows]
+    lines = [[printable(cell) for cell in line] for line in (head, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join(
         "  ".join(

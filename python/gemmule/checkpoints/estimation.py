@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .. import _core, arguments
 from ..errors import ArgumentError, FormatError, ResourceError
+from ..json_line import json_line
 from ..table import amount, table
 from . import drafters
 from .contents import contents, contents_at
@@ -64,7 +64,7 @@ class Estimate:
 
     def to_json(self) -> str:
         """All fields and `resident`, as a JSON object."""
-        return json.dumps({**asdict(self), "resident": self.resident}, ensure_ascii=False)
+        return json_line({**asdict(self), "resident": self.resident})
 
     def __str__(self) -> str:
         rows = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..json_line import json_line
 from ..plotting import new_figure
-from ..table import amount, table
+from ..table import amount, in_lines, table
 from .code_usage import code_usage
 from .contents import contents
 from .shapes import KINDS, LEFTOVERS, UNKNOWN
@@ -111,7 +111,7 @@ class Inspection:
 
     def to_json(self) -> str:
         """All fields, as a JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        return json_line(asdict(self))
 
     def __str__(self) -> str:
         rows = [
@@ -129,19 +129,19 @@ class Inspection:
         lines = [f"{self.path}: {self.model_type}"]
         lines.append(", ".join(f"{name} {value}" for name, value in self.architecture.items()))
         lines.append("")
-        lines.append(table(("kind", "tensors", "parameters", "bits", "bytes", "stored as"), rows, left=(0, 5)))
+        lines += table(("kind", "tensors", "parameters", "bits", "bytes", "stored as"), rows, left=(0, 5)).split("\n")
         lines.append("")
         stored = [
             (each.name, str(each.tensors), f"{each.parameters:,}", f"{each.bits:.2f}", amount(each.bytes))
             for each in self.encodings
         ]
-        lines.append(table(("stored as", "tensors", "parameters", "bits", "bytes"), stored))
+        lines += table(("stored as", "tensors", "parameters", "bits", "bytes"), stored).split("\n")
         lines.append("")
         for name in ("input", "output", "cache"):
             lines.append(f"{name} scales: {_scales_line(getattr(self, name + '_scales'))}")
         if self.unknown:
             lines.append("unknown: " + ", ".join(self.unknown[:5]) + (", ..." if len(self.unknown) > 5 else ""))
-        return "\n".join(lines)
+        return in_lines(lines)
 
     def plot(self, rows: int = 64) -> Any:
         """A matplotlib Figure of two parts: bytes of every layer, and how often each code stands in each tensor.

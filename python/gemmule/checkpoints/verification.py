@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -13,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from ..json_line import json_line
+from ..printable import printable
 from ..progress import Progress
-from ..table import amount
+from ..table import amount, in_lines
 from . import hub_record
 from .contents import contents
 from .shapes import ATTENTION, EXPERTS, HEAD, MLP, NORMS, PER_LAYER_INPUTS
@@ -54,7 +55,7 @@ class Finding:
     wrong: bool
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}: {self.count}, the first at {self.first}"
+        return printable(f"{self.where}: {self.what}: {self.count}, the first at {self.first}")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Report:
 
     def to_json(self) -> str:
         """All fields and `ok`, as a JSON object."""
-        return json.dumps({**asdict(self), "ok": self.ok}, ensure_ascii=False)
+        return json_line({**asdict(self), "ok": self.ok})
 
     def __str__(self) -> str:
         lines = []
@@ -92,7 +93,7 @@ class Report:
         lines += [("wrong: " if finding.wrong else "remark: ") + str(finding) for finding in self.findings]
         verdict = "nothing is wrong" if self.ok else "something is wrong"
         lines.append(f"{self.path}: {self.tensors} tensors: {verdict}")
-        return "\n".join(lines)
+        return in_lines(lines)
 
 
 def verify(path: str | os.PathLike[str], *, progress: bool = True) -> Report:

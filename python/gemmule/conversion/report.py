@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..json_line import json_line
 from ..plotting import new_figure
-from ..table import amount, table
+from ..table import amount, in_lines, table
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ConvertReport:
 
     def to_json(self) -> str:
         """All fields, as a JSON object."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        return json_line(asdict(self))
 
     def __str__(self) -> str:
         groups: dict[tuple[str, str, str], list[TensorReport]] = {}
@@ -77,12 +77,12 @@ class ConvertReport:
         rows = [_row(kind, source, stored, group) for (kind, source, stored), group in groups.items()]
         head = ("kind", "from", "to", "tensors", "bytes", "bits", "error", "on grid", "clamped")
         lines = [f"{self.source} -> {self.target} ({self.to}), {amount(self.bytes)} in {self.seconds:.1f} s", ""]
-        lines.append(table(head, rows, left=(0, 1, 2)))
+        lines += table(head, rows, left=(0, 1, 2)).split("\n")
         if self.left_out:
             some = ", ".join(self.left_out[:3]) + (", ..." if len(self.left_out) > 3 else "")
             lines += ["", f"left out: {len(self.left_out)} tensors ({some})"]
         lines += ["", *(f"note: {note}" for note in self.notes)] if self.notes else []
-        return "\n".join(lines)
+        return in_lines(lines)
 
     def plot(self) -> Any:
         """A matplotlib Figure: the relative error of every tensor, by layer, and the bytes of each kind.
