@@ -42,3 +42,20 @@ def test_needs_only_a_message(kind):
     error = kind("no memory")
     assert str(error) == "no memory"
     assert (error.remedy, error.file, error.offset) == ("", None, None)
+
+
+def test_nothing_from_outside_colours_a_terminal_breaks_a_line_or_fills_a_log():
+    name = "\x1b[31mred\n\u202egnp\udcff" + "x" * 100_000
+    error = GemmuleError(f"{name}: wrong type", remedy=f"Rename {name}.", tensor=name).within(name)
+    assert error.tensor == name
+    assert error.message.startswith(r"\u001b[31mred\n\u202egnp\udcffxxx")
+    for text in (*str(error).split("\n", 1), error.args[0]):
+        assert text.isprintable()
+        assert len(text) < 10_000
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_details_stand_between_message_and_remedy():
+    error = GemmuleError("too large", remedy="Take less.", details="a 1\nb 2")
+    for each in (error, pickle.loads(pickle.dumps(error))):
+        assert str(each) == "too large\na 1\nb 2\nTake less."

@@ -13,12 +13,12 @@ from checkpoints import make_checkpoint, write_safetensors
 from gemmule import progress
 from gemmule.conversion.report import ConvertReport
 from gemmule.json_line import json_line
-from gemmule.printable import printable
+from gemmule.printable import printable, some
 from gemmule.progress import Progress
 from gemmule.reference import read_folder
 
 # Escape, bell, a control sequence in one character, text from right to left, ends of lines, half a character.
-HIDDEN = "\x1b[2J\x07\x9b31m\u202eowned\u2028\n\ud800"
+HIDDEN = "\x1b[2J\x07\x9b31m\u202eowned\u2028\x7f\n\ud800"
 
 
 def shows_all(text: str) -> bool:
@@ -84,3 +84,9 @@ def test_json_says_the_same():
 @pytest.mark.parametrize("text", ["", "layers.0.mlp", "\N{FOX FACE} and \N{LATIN SMALL LETTER E WITH ACUTE}"])
 def test_what_is_seen_stays(text):
     assert printable(text) == text
+
+
+def test_some_of_many_names():
+    assert some(["a"]) == "a"
+    assert some([*"abcde"]) == "a, b, c, d, e"
+    assert some([*"abcdefg"]) == "a, b, c, d, e and 2 more"

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from .printable import printable
+
+_LONGEST = 8_000  # characters: a path of the longest, and more
+
 
 class GemmuleError(Exception):
     """The base of them all.
 
     Attributes:
-        message: what was found wrong, one sentence; names the place, what was found and what was expected.
-        remedy: what to do about it, one sentence; may be empty.
+        message: what was found wrong, one printable line; names the place, what was found and what was expected.
+        remedy: what to do about it, one line likewise; may be empty.
+        details: lines that belong between the two, such as a table; may be empty.
         file, tensor, offset, expected, found: the parts of the message, None where they do not apply; `offset` is in
             bytes from the file's start.
     """
@@ -20,15 +25,17 @@ class GemmuleError(Exception):
         message: str,
         *,
         remedy: str = "",
+        details: str = "",
         file: str | None = None,
         tensor: str | None = None,
         offset: int | None = None,
         expected: str | None = None,
         found: str | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        self.message = _line(message)
+        super().__init__(self.message)
+        self.remedy = _line(remedy)
+        self.details = details
         self.file = file
         self.tensor = tensor
         self.offset = offset
@@ -36,11 +43,11 @@ class GemmuleError(Exception):
         self.found = found
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.remedy}" if self.remedy else self.message
+        return "\n".join(filter(None, (self.message, self.details, self.remedy)))
 
     def within(self, place: str) -> GemmuleError:
         """The same error, with words in front that say where."""
-        self.message = f"{place}: {self.message}"
+        self.message = _line(f"{place}: {self.message}")
         self.args = (self.message,)
         return self
 
@@ -83,3 +90,7 @@ class ContextError(ArgumentError):
 
 class ToolCallError(GemmuleError, ValueError):
     """A call of a model that cannot be made: malformed, of an unknown tool, or with arguments that do not fit it."""
+
+
+def _line(text: str) -> str:
+    return printable(text if len(text) <= _LONGEST else text[:_LONGEST] + "...")

@@ -129,8 +129,9 @@ def require_room(
     _core.check_checkpoint(str(place))
     has = f"memory_limit is {amount(limit)}" if memory_limit is not None else f"{whose} has {amount(limit)} left"
     raise ResourceError(
-        f"{place}: the model needs {amount(needed.resident)} of memory, and {has}\n{needed}",
+        f"{place}: the model needs {amount(needed.resident)} of memory, and {has}",
         remedy='Use a smaller context=, kv="static" or "bf16", a checkpoint with fewer bits, or more memory.',
+        details=str(needed),
         file=str(place),
         expected=f"{needed.resident} bytes",
         found=f"{limit} bytes",

@@ -24,6 +24,7 @@ from ..errors import (
     ResourceError,
     UnsupportedError,
 )
+from ..printable import some
 from ..progress import is_shown
 from . import hub_record
 from .checkpoint import DEMO, TEXT_FILES
@@ -258,7 +259,7 @@ def _choose(request: Request, files: Iterable[str]) -> tuple[list[str], str | No
     gguf = sorted(name for name in files if name.endswith(".gguf") and "mmproj" not in name.lower())
     if request.file is not None:
         if request.file not in gguf:
-            have = f"It has: {', '.join(gguf)}." if gguf else "It has no GGUF files."
+            have = f"It has: {some(gguf)}." if gguf else "It has no GGUF files."
             raise MissingFileError(
                 f"{request.repository}: no GGUF file {request.file}", remedy=have, file=request.file, found=str(gguf)
             )
@@ -273,7 +274,7 @@ def _choose(request: Request, files: Iterable[str]) -> tuple[list[str], str | No
         return _with_parts(first_parts[0], gguf)
     if first_parts:
         raise ArgumentError(
-            f"{request.repository} has several GGUF files: {', '.join(first_parts)}",
+            f"{request.repository} has several GGUF files: {some(first_parts)}",
             remedy=f'Choose one, as in "{request.repository}:{first_parts[0]}".',
             expected="one of them",
             found="none chosen",

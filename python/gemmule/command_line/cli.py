@@ -66,7 +66,7 @@ def chat(arguments: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             _write("\n")
         except GemmuleError as error:
-            _print_error(error)
+            print(f"gemmule: {error}", file=sys.stderr)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = VERBS[arguments.verb].run(arguments) or 0
         sys.stdout.flush()
     except GemmuleError as error:
-        _print_error(error)
+        print(f"gemmule: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -317,12 +317,6 @@ def _result(result: Result) -> dict[str, Any]:
     said = asdict(result)
     del said["structure"], said["top_logprobs"]  # the command line asks for neither
     return {**said, "usage": {**asdict(usage), "total_tokens": usage.total_tokens, **speeds}}
-
-
-def _print_error(error: GemmuleError) -> None:
-    print(f"gemmule: {' '.join(error.message.split())}", file=sys.stderr)
-    if error.remedy:
-        print(" ".join(error.remedy.split()), file=sys.stderr)
 
 
 def _write(text: str) -> None:
