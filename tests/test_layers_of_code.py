@@ -28,7 +28,7 @@ BELOW = {
 LEVELS = [
     {"printable"},
     {"errors", "forks"},
-    {"arguments", "json_line", "plotting", "progress", "table"},
+    {"arguments", "json_line", "paths", "plotting", "progress", "table"},
     {"checkpoints"},
     {"outputs", "text"},
     {"generation"},

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,17 @@ def string(name: str, value: object) -> str:
     if isinstance(value, str):
         return value
     raise _refused(name, value, "a string")
+
+
+def path(name: str, value: object, wanted: str = "a path") -> Path:
+    """`value` as a path, with ~ as the home folder that it means."""
+    try:
+        text = os.fspath(value)  # type: ignore[call-overload]
+        if isinstance(text, str) and text and "\0" not in text:
+            return Path(text).expanduser()
+    except (TypeError, RuntimeError):  # no path; ~ of nobody
+        pass
+    raise _refused(name, value, wanted)
 
 
 def token_ids(ids: object, vocab_size: int) -> NDArray[np.int32]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _core, arguments, forks
+from . import _core, arguments, forks, paths
 from .arguments import TokenIds
 from .chats import chat_file
 from .chats.chat import Chat
@@ -167,7 +167,7 @@ class Model:
     def _open_tokenizer(self) -> Tokenizer | None:
         trust = self._trust_template
         if self._folder.is_dir():
-            has_one = (self._folder / "tokenizer.json").is_file()
+            has_one = paths.is_file(self._folder / "tokenizer.json")
             return Tokenizer.from_pretrained(self._folder, trust_template=trust) if has_one else None
         core = self._core.gguf_tokenizer()
         return core and Tokenizer.from_gguf(core, self._core.metadata, self._folder, trust_template=trust)

@@ -4,6 +4,7 @@ from hostile import (
     chat_cases,
     config_cases,
     drafter_cases,
+    folder_cases,
     gguf_cases,
     gguf_model_cases,
     hf_model_cases,
@@ -15,6 +16,7 @@ from hostile import (
 FAMILIES = (
     safetensors_cases,
     index_cases,
+    folder_cases,
     gguf_cases,
     gguf_model_cases,
     config_cases,

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core, arguments
+from .. import _core, arguments, paths
 from ..errors import ArgumentError, FormatError, MissingFileError, UnsupportedError
+from ..printable import some
 
 DEMO = "fairy"
 
@@ -40,25 +41,20 @@ def find(path: str | os.PathLike[str]) -> Path:
 
     The string "fairy" is always the bundled demo; a folder of that name is "./fairy". A folder without config.json
     that holds one GGUF model means that file; of one in several parts, the first. Raises MissingFileError,
-    UnsupportedError for a single file of a folder, ArgumentError for something that is no path.
+    UnsupportedError for a single file of a folder, ArgumentError for something that is no path, ResourceError for a
+    folder that may not be searched.
     """
     if path == DEMO:
         return Path(__file__).parents[1] / "data" / DEMO
-    try:
-        text = os.fspath(path)
-    except TypeError:
-        text = ""
-    if not isinstance(text, str) or not text or "\0" in text:
-        raise ArgumentError(f"the model is {path!r}; expected a path or {DEMO!r}", found=repr(path))
-    place = Path(text).expanduser()
+    place, text = arguments.path("the model", path, f"a path or {DEMO!r}"), os.fspath(path)
     try:
         is_folder, is_file = place.is_dir(), place.is_file()
     except OSError as error:  # too long a name, or no right to look
         raise MissingFileError(f"{text}: {error.strerror}", remedy="Check the path.", file=text) from None
     if is_folder:
-        return place if (place / "config.json").exists() else _only_gguf(place)
+        return place if paths.exists(place / "config.json") else _only_gguf(place)
     if is_file:
-        if (place.parent / "config.json").is_file() and not is_gguf(place):
+        if paths.is_file(place.parent / "config.json") and not is_gguf(place):
             raise UnsupportedError(
                 f"{place}: a single file is not a checkpoint",
                 remedy=f"Pass the folder: {place.parent}",
@@ -83,21 +79,23 @@ def is_gguf(file: Path) -> bool:
 
 def _only_gguf(folder: Path) -> Path:
     """The GGUF model in `folder`, or the folder itself where there is none."""
-    files = sorted(file for file in folder.glob("*.gguf") if file.is_file())
-    models = [file for file in files if (part := _PART.search(file.name)) is None or int(part[1]) == 1]
+    files = [name for name in paths.names_in(folder) if name.endswith(".gguf") and paths.is_file(folder / name)]
+    models = [name for name in files if (part := _PART.search(name)) is None or int(part[1]) == 1]
     if len(models) > 1:
-        names = ", ".join(file.name for file in models)
+        names = some(models)
         raise ArgumentError(
             f"{folder}: the folder holds several GGUF models: {names}",
-            remedy=f"Pass one of them, such as {models[0]}",
+            remedy=f"Pass one of them, such as {folder / models[0]}",
+            file=str(folder),
+            expected="one GGUF model",
             found=names,
         )
-    return (models or files or [folder])[0]
+    return folder / (models or files or [""])[0]
 
 
 def require_file(file: Path) -> Path:
     """`file`, which must be there."""
-    if file.is_file():
+    if paths.is_file(file):
         return file
     raise MissingFileError(
         f"{file}: no such file", remedy=f"Pass a folder that holds {file.name}.", file=str(file), expected=file.name
@@ -106,7 +104,7 @@ def require_file(file: Path) -> Path:
 
 def read_json(file: Path) -> dict[str, Any]:
     """The object in `file`, which is strict JSON; {} where there is no such file."""
-    if not file.exists():
+    if not paths.exists(file):
         return {}
     value = _core.read_json(str(file))
     if not isinstance(value, dict):

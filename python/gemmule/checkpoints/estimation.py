@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ..json_line import json_line
 from ..table import amount, table
 from . import drafters
 from .contents import contents, contents_at
+from .folder_tensors import weight_bytes
 from .memory import available_bytes
 from .shapes import EMBEDDINGS, LEFTOVERS, PER_LAYER_EMBEDDINGS, TOWERS, UNKNOWN, TextShape, bare_name
 from .tensors import CACHE_SCALE, WEIGHT, Tensor, Tensors
@@ -181,13 +183,16 @@ def _is_resident(tensors: Tensors, tensor: Tensor) -> bool:
 def _text_weights(tensors: Tensors) -> int:
     """What is mapped, in the pieces that the system maps at once, and the vectors kept as float32 beside it."""
     used = [tensor for tensor in tensors.all if _is_resident(tensors, tensor)]
+    held = defaultdict(list)
+    for tensor in tensors.all:
+        held[tensor.file].append(tensor)
     mapped = 0
     for file in tensors.files:
         size = file.stat().st_size
-        header = min((tensor.offset for tensor in tensors.all if tensor.file == file), default=size)
+        header = min((tensor.offset for tensor in held[file]), default=size)
         pieces = set(range(header // _PIECE_BYTES + 1))
-        for tensor in used:
-            if tensor.file == file:
+        for tensor in held[file]:
+            if _is_resident(tensors, tensor):
                 first, last = tensor.offset, tensor.offset + max(0, tensor.bytes - 1)
                 pieces.update(range(first // _PIECE_BYTES, last // _PIECE_BYTES + 1))
         mapped += min(len(pieces) * _PIECE_BYTES, size)
@@ -255,8 +260,7 @@ def _drafter(folder: Path | None, shape: TextShape) -> int:
     logits beside the one that every pass has, in the engine and as the caller gets them."""
     if folder is None:
         return 0
-    files = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    return files + (4 + 4 + 2 * 4 * _core.MOST_DRAFTS) * shape.vocab_size
+    return weight_bytes(folder) + (4 + 4 + 2 * 4 * _core.MOST_DRAFTS) * shape.vocab_size
 
 
 def _has_cache_scales(tensors: Tensors) -> bool:

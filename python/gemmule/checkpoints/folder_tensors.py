@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .. import _core
+from .. import _core, paths
 from ..errors import FormatError
 from . import checkpoint
 from .shapes import SizeError, TextShape, bare_name
@@ -71,12 +72,12 @@ class FolderTensors(Tensors):
 
     @property
     def most_bytes(self) -> int:
-        return sum(file.stat().st_size for file in self.path.glob("*.safetensors"))
+        return weight_bytes(self.path)
 
     @property
     def tokenizer_bytes(self) -> int:
         file = self.path / "tokenizer.json"
-        return int(_TOKENIZER_FACTOR * file.stat().st_size) if file.is_file() else 0
+        return int(_TOKENIZER_FACTOR * file.stat().st_size) if paths.is_file(file) else 0
 
     def _tensor(
         self,
@@ -109,6 +110,15 @@ class FolderTensors(Tensors):
         if len(module) > _LONGEST_NAME:
             return None
         return next((bits for rule, bits in self._rules if re.search(rule, module)), None)
+
+
+def weight_bytes(folder: Path) -> int:
+    """Of all safetensors files. Links that lead nowhere count nothing: the engine refuses those that it needs."""
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        with suppress(OSError):
+            total += file.stat().st_size
+    return total
 
 
 def _read_shape(file: Path, config: dict[str, Any]) -> TextShape:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from .. import arguments, paths
 from ..errors import (
     AccessError,
     ArgumentError,
@@ -180,7 +181,7 @@ def _request(
         raise ArgumentError(
             f"{name!r} is no repository's name", remedy='Write "org/name" or "org/name:file.gguf".', found=repr(name)
         )
-    folder = None if cache_dir is None else Path(cache_dir).expanduser()
+    folder = None if cache_dir is None else arguments.path("cache_dir", cache_dir)
     return Request(matched["repository"], file or matched["file"], revision, token, folder)
 
 
@@ -217,7 +218,7 @@ def _from_cache(request: Request) -> Found | None:
         snapshot = _snapshot(request, None)
     except (LocalEntryNotFoundError, FileNotFoundError):
         return None
-    held = {str(file.relative_to(snapshot)) for file in snapshot.rglob("*") if file.is_file()}
+    held = {str(file.relative_to(snapshot)) for file in snapshot.rglob("*") if paths.is_file(file)}
     try:
         names, file = _choose(request, held | hub_record.read(snapshot).keys())
     except (UnsupportedError, MissingFileError):

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .. import _core
+from .. import _core, paths
 from ..checkpoints.checkpoint import read_json
 from ..errors import FormatError
 from ..text.template import ChatTemplate
@@ -54,7 +54,7 @@ def tokenizer_keys(folder: Path, vocab_size: int) -> Metadata:
         FormatError: more tokens than rows.
     """
     file = folder / "tokenizer.json"
-    if not file.is_file():
+    if not paths.is_file(file):
         return {
             "tokenizer.ggml.model": Value(Kind.STRING, "none"),
             "gemma4.vocab_size": Value(Kind.U32, vocab_size),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .. import _core
+from .. import _core, paths
 from ..checkpoints.checkpoint import TEXT_FILES, GenerationConfig, read_json
 from ..errors import ResourceError
 from .gguf_file import read_metadata
@@ -31,7 +31,7 @@ def files_of_folder(folder: Path, adjust: Adjust) -> Files:
     towers = {key: None for key in ("vision_config", "audio_config") if key in config}
     files = {"config.json": _json(adjust(config | towers))}
     for name in TEXT_FILES:
-        if name not in files and (folder / name).is_file():
+        if name not in files and paths.is_file(folder / name):
             files[name] = _read(folder / name)
     return files
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from .. import paths
 from ..checkpoints.checkpoint import TEXT_FILES
 from ..errors import ArgumentError, MissingFileError
 
@@ -48,11 +49,11 @@ def check_target(place: Path, *, is_folder: bool, sources: Iterable[Path], force
         is_folder: a folder is to be written, not a file.
         sources: files and folders that are read. None of them may be the target, hold it, or lie in it.
 
-    Raises ArgumentError.
+    Raises ArgumentError; ResourceError where the system does not tell what is there.
     """
     for source in sources:
         _check_apart(place, source)
-    if not place.exists():
+    if not paths.exists(place):
         return
     if not force:
         raise ArgumentError(
@@ -66,8 +67,9 @@ def check_target(place: Path, *, is_folder: bool, sources: Iterable[Path], force
 
 def _check_apart(place: Path, source: Path) -> None:
     origin = source.resolve()
-    # Files of a folder may be links to elsewhere, as in the hub's cache.
-    read = [origin, *(each.resolve() for each in origin.iterdir())] if origin.is_dir() else [origin]
+    # Files of a folder may be links to elsewhere, as in the hub's cache, or in a circle, at which realpath stops.
+    names = paths.names_in(origin) if origin.is_dir() else []
+    read = [origin, *(Path(os.path.realpath(origin / name)) for name in names)]
     if origin in place.parents or any(place == each or place in each.parents for each in read):
         raise ArgumentError(
             f"{place}: the output would stand in the place of its source, {source}, or inside it",
@@ -79,8 +81,8 @@ def _check_apart(place: Path, source: Path) -> None:
 def _check_replaced_folder(place: Path) -> None:
     if not place.is_dir():
         raise _not_replaced(place, "a folder", "a file")
-    names = sorted(each.name for each in place.iterdir())
-    others = [name for name in names if not (_OURS.fullmatch(name) and (place / name).is_file())]
+    names = paths.names_in(place)
+    others = [name for name in names if not (_OURS.fullmatch(name) and paths.is_file(place / name))]
     if others:
         raise _not_replaced(place, "a checkpoint that gemmule wrote", "a folder with " + ", ".join(others[:3]))
     if names and "config.json" not in names:

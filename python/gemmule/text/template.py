@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import minijinja
 
-from .. import _core, forks
+from .. import _core, forks, paths
 from ..checkpoints.checkpoint import read_json
 from ..errors import ArgumentError, FormatError
 from . import template_worker
@@ -50,7 +50,7 @@ class ChatTemplate:
     def find(cls, folder: Path, *, trusted: bool = False) -> ChatTemplate | None:
         """chat_template.jinja, else "chat_template" of tokenizer_config.json, else of chat_template.json; else None."""
         file = folder / "chat_template.jinja"
-        if file.is_file():
+        if paths.is_file(file):
             _core.refuse_stand_in(str(file))
             _refuse_long(file, file.stat().st_size)
             try:
