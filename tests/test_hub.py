@@ -300,6 +300,44 @@ def test_verify_reads_one_of_several_gguf_files(hub):
     assert not report
 
 
+FIELDS = {"sha256": "0" * 64, "size": 1}
+RECORDS = {
+    "a whole path": {"/etc/passwd": FIELDS},
+    "a path outside": {"../../../model.safetensors": FIELDS, "x/../model.safetensors": FIELDS},
+    "no name": {"": FIELDS, ".": FIELDS},
+    "a name that colours": {"\x1b[31m": FIELDS},
+    "a name too long": {"x" * 256: FIELDS, "x/" * 3000: FIELDS},
+    "half a character": {"\ud800": FIELDS},
+    "a hash that is a list": {"config.json": FIELDS | {"sha256": []}},
+    "a size in words": {"config.json": FIELDS | {"size": "1"}},
+    "a time that is a list": {"config.json": FIELDS | {"checked_mtime_ns": []}},
+    "other fields": {"config.json": FIELDS | {"other": 1}},
+    "no fields": {"config.json": None},
+    "a list of files": [FIELDS],
+}
+
+
+@pytest.mark.parametrize("files", RECORDS.values(), ids=RECORDS)
+def test_a_record_that_lies_is_none(tiny, tmp_path, files):
+    """No file outside of the snapshot is hashed, or even looked at."""
+    snapshot = tmp_path / "models--org--tiny" / "snapshots" / COMMIT
+    snapshot.parent.mkdir(parents=True)
+    snapshot.symlink_to(tiny)
+    hub_record.write(snapshot, {})
+    hub_record.record_of(snapshot).write_text(json.dumps({"format": 1, "files": files}))
+    assert hub_record.read(snapshot) == {}
+    assert [file.name for file in gemmule.verify(snapshot).files] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100_000, "7", "{}", '{"format": 1}', '{"format": 2, "files": {}}', "\xff"])
+def test_a_record_that_is_none(tmp_path, text):
+    snapshot = tmp_path / "models--org--tiny" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    hub_record.write(snapshot, {})
+    hub_record.record_of(snapshot).write_text(text, encoding="latin-1")
+    assert hub_record.read(snapshot) == {}
+
+
 def test_a_repository_without_weights(hub):
     hub.files = {"README.md": b"# Empty", "pytorch_model.bin": b"pickle"}
     with pytest.raises(gemmule.UnsupportedError, match=r"model\.safetensors"):

@@ -14,12 +14,15 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from ..errors import FormatError, ResourceError
+from ..errors import FormatError, GemmuleError, ResourceError
 from ..progress import Progress
+from .checkpoint import read_json
 
 _PIECE_BYTES = 4 << 20
 _FORMAT = 1
+_LONGEST_NAME = 255  # bytes
 
 
 @dataclass(frozen=True)
@@ -52,16 +55,30 @@ def record_of(snapshot: Path) -> Path:
 
 
 def read(snapshot: Path) -> dict[str, Known]:
-    """The record of a snapshot by file name; {} where there is none that can be read."""
+    """The record of a snapshot by file name; {} where there is none, or one that `write` has not written so."""
     if snapshot.parent.name != "snapshots":
         return {}
     try:
-        record = json.loads(record_of(snapshot).read_bytes())
+        record = read_json(record_of(snapshot))
         if record["format"] != _FORMAT:
             return {}
-        return {str(name): Known(**fields) for name, fields in record["files"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {name: _known(fields) for name, fields in record["files"].items() if _is_inside(name)}
+    except (GemmuleError, ValueError, TypeError, KeyError, AttributeError):
         return {}
+
+
+def _known(fields: dict[str, Any]) -> Known:
+    known = Known(**fields)
+    is_said = isinstance(known.sha256, str) and isinstance(known.size, int)
+    if not (is_said and isinstance(known.checked_size, int | None) and isinstance(known.checked_mtime_ns, int | None)):
+        raise TypeError
+    return known
+
+
+def _is_inside(name: str) -> bool:
+    """Whether the name leads nowhere but into the snapshot, and is one that the system takes."""
+    is_short = name.isprintable() and len(name.encode()) <= _LONGEST_NAME
+    return is_short and not {"", ".", ".."} & set(name.split("/"))
 
 
 def write(snapshot: Path, files: dict[str, Known]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core
+from .. import _core, paths
 from ..json_line import json_line
 from ..printable import printable
 from ..progress import Progress
@@ -115,7 +115,7 @@ def verify(path: str | os.PathLike[str], *, progress: bool = True) -> Report:
     known = hub_record.read(tensors.root)
     names = {str(file.relative_to(tensors.root)) for file in tensors.files}
     # A repository may hold several models in GGUF.
-    names |= {name for name in known if (tensors.root / name).is_file() and not name.endswith(".gguf")}
+    names |= {name for name in known if paths.is_file(tensors.root / name) and not name.endswith(".gguf")}
     sizes = {name: (tensors.root / name).stat().st_size for name in sorted(names)}
     files, findings = [], []
     with Progress(sum(sizes.values()) + sum(t.bytes for t in tensors.all), "B", wanted=progress) as bar:
