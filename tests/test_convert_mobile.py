@@ -1,6 +1,7 @@
 """Converting to the mobile format: the packed fixture's bytes, bits by rules, scales from files, what is refused."""
 
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from gemmule.checkpoints import checkpoint
 from gemmule.conversion.mobile_bits import BitRule, bits_of, overriding_rules
 from gemmule.reference import read_file, read_folder
 from golden_cases import FIXTURES
+from memory_peak import peak_growth
 
 SOURCE = FIXTURES / "mobile_source"
 IDS = np.random.default_rng(5).integers(3, 600, 60).astype(np.int32)
@@ -192,9 +194,48 @@ def test_scales_that_do_not_belong(tmp_path, change, message):
     assert [path.name for path in tmp_path.iterdir()] == ["scales"]
 
 
-def test_scales_that_are_not_there(tmp_path):
-    with pytest.raises(gemmule.MissingFileError):
+@pytest.mark.parametrize(
+    ("path", "kind", "message"),
+    [
+        ("scales", gemmule.MissingFileError, "no such file"),
+        ("x" * 5000, gemmule.ResourceError, "File name too long"),
+        ("~nobody-of-this-name/scales", gemmule.ArgumentError, "expected a path"),
+        (7, gemmule.ArgumentError, "expected a path"),
+    ],
+)
+@pytest.mark.parametrize("which", ["weight_scales", "activation_scales"])
+def test_scales_that_are_not_there(tmp_path, monkeypatch, which, path, kind, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(kind, match=message):
+        gemmule.convert(SOURCE, tmp_path / "a", to="mobile", **{which: path})
+
+
+@pytest.mark.parametrize(("name", "message"), [(Q, "expected shape"), ("other.weight_scale", "expected names")])
+def test_scales_that_do_not_belong_are_not_read(tmp_path, name, message):
+    """100 MB of them, in a file of a hole."""
+    wrong = {name: {"dtype": "F32", "shape": [25_000_000], "data_offsets": [0, 100_000_000]}}
+    end = 100_000_000
+    for each, values in without(scales_of_fixture(), name).items():
+        wrong[each] = {"dtype": "F32", "shape": values.shape, "data_offsets": [end, end + values.nbytes]}
+        end += values.nbytes
+    text = json.dumps(wrong).encode()
+    with (tmp_path / "scales").open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+
+    def refuse() -> None:
+        with pytest.raises(gemmule.FormatError, match=message):
+            gemmule.convert(SOURCE, tmp_path / "a", to="mobile", weight_scales=tmp_path / "scales")
+
+    assert peak_growth(refuse) < 64e6
+
+
+def test_names_of_scales_are_printable(tmp_path):
+    write_safetensors(tmp_path / "scales", {"\x1b[31m\n": np.ones(1, np.int8)})
+    with pytest.raises(gemmule.FormatError) as error:
         gemmule.convert(SOURCE, tmp_path / "a", to="mobile", weight_scales=tmp_path / "scales")
+    assert error.value.message.isprintable()
+    assert error.value.tensor == "\x1b[31m\n"
 
 
 def test_scales_for_each_layer_do_not_fit_one_a_row(tmp_path):

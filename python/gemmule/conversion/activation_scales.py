@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 
 from ..checkpoints.shapes import ATTENTION, MLP, PER_LAYER_INPUTS, TextShape
-from .scale_file import check_names, read_scales, refused
+from .scale_file import read_scales
 
 _QUANTIZED = (ATTENTION, MLP, PER_LAYER_INPUTS)  # kinds of a layer's matrices that have scales
 
@@ -21,12 +21,9 @@ def read_activation_scales(path: str | os.PathLike[str], shape: TextShape) -> di
         FormatError: a scale is missing, does not belong to the model, is no single number, not finite or negative.
         MissingFileError, ResourceError: the file is not there, or cannot be read.
     """
-    scales = read_scales(path)
-    check_names(path, scales, scale_names(shape), _unused_names(shape))
-    for name, values in scales.items():
-        if values.shape not in ((), (1,)):
-            raise refused(path, name, "shape () or (1,)", str(values.shape))
-    return {name: float(values.reshape(())) for name, values in scales.items()}
+    one = ((), (1,))
+    wanted, unused = (dict.fromkeys(names, one) for names in (scale_names(shape), _unused_names(shape)))
+    return {name: float(values.reshape(())) for name, values in read_scales(path, wanted, unused).items()}
 
 
 def scale_names(shape: TextShape) -> set[str]:

@@ -21,7 +21,7 @@ from .folder import Codes, Constant, Floats, Part, text_files, write_folder
 from .mobile_bits import DEFAULT_BITS, BitRule, bits_of, overriding_rules, published_rules
 from .opened import Opened, SourceTensor, Written
 from .safetensors_file import StTensor
-from .scale_file import Scales, check_names, read_scales, refused
+from .scale_file import Scales, read_scales, refused
 
 _HEAD, _EMBEDDINGS, _PER_LAYER_EMBEDDINGS = "lm_head", "embed_tokens", "embed_tokens_per_layer"
 _DTYPES = {2: "U8", 4: "U8", 8: "I8"}
@@ -149,17 +149,14 @@ def _read_given(
     path: str | os.PathLike[str], source: Opened, matrices: list[_Matrix]
 ) -> dict[str, NDArray[np.float32]]:
     """Scales of all matrices, (rows, groups), by name; the head's are the embeddings', where it has none."""
-    scales = read_scales(path)
-    wanted = {matrix.scale_name for matrix in matrices if matrix.module != _HEAD or source.has_head}
-    unused = {f"{tensor.module}.weight_scale" for tensor in source.tensors if source.is_unused(tensor)}
-    check_names(path, scales, wanted, unused | {f"{_HEAD}.weight_scale"})
-    for matrix in matrices:
-        name = matrix.scale_name
-        if matrix.module == _HEAD:
-            scales.setdefault(name, scales[f"{_EMBEDDINGS}.embedding_scale"])
-        shape = scales[name].shape
-        if shape not in ((matrix.tensor.shape[0], 1), (matrix.tensor.shape[0], matrix.groups)):
-            raise refused(path, name, f"shape ({matrix.tensor.shape[0]}, {matrix.groups})", f"shape {shape}")
+    shapes = {m.scale_name: sorted({(m.tensor.shape[0], groups) for groups in (1, m.groups)}) for m in matrices}
+    unused = [t for t in source.tensors if source.is_unused(t) and _is_packed(t)]
+    others = shapes | {f"{t.module}.weight_scale": [(t.shape[0], 1)] for t in unused}
+    head = f"{_HEAD}.weight_scale"
+    wanted = {name: each for name, each in shapes.items() if name != head or source.has_head}
+    scales = read_scales(path, wanted, others)
+    scales.setdefault(head, scales[f"{_EMBEDDINGS}.embedding_scale"])
+    for name in shapes:
         if not scales[name].all():
             raise refused(path, name, "scales over 0", "a scale of 0")
     return scales
