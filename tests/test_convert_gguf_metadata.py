@@ -210,6 +210,30 @@ def test_suppressed_tokens(tmp_path):
     assert made_of(folder)["tokenizer.ggml.suppress_tokens"] == Value(Kind.I32, [7, 9])
 
 
+@pytest.mark.parametrize("number", [1e300, 3.5e38, 1e-46, 1e-300])
+@pytest.mark.parametrize("key", ["temperature", "top_p", "min_p", "repetition_penalty"])
+def test_numbers_that_the_format_does_not_hold(tmp_path, key, number):
+    """They would be zero or infinite there, which is another meaning or none."""
+    folder = shutil.copytree(E2B, tmp_path / "e2b")
+    (folder / "generation_config.json").write_text(json.dumps({key: number}))
+    with pytest.raises(gemmule.FormatError, match="expected a number") as caught:
+        gemmule.convert(folder, tmp_path / "a.gguf", to="bf16")
+    assert caught.value.file == str(folder / "generation_config.json")
+    assert caught.value.tensor == key
+    assert caught.value.found == str(number)
+    assert caught.value.remedy
+    assert [path.name for path in tmp_path.iterdir()] == ["e2b"]
+
+
+def test_small_numbers_that_it_holds(tmp_path):
+    folder = shutil.copytree(E2B, tmp_path / "e2b")
+    (folder / "generation_config.json").write_text('{"repetition_penalty": 1e-45, "min_p": 0}')
+    gemmule.convert(folder, tmp_path / "a.gguf", to="bf16")
+    defaults = gemmule.load(tmp_path / "a.gguf")._defaults
+    assert 0 < defaults.repetition_penalty < 2e-45
+    assert defaults.min_p == 0
+
+
 def test_a_broken_generation_config(tmp_path):
     folder = shutil.copytree(E2B, tmp_path / "e2b")
     (folder / "generation_config.json").write_text('{"top_k": -1}')

@@ -211,6 +211,35 @@ def test_a_chat_template(tmp_path):
     assert "chat_template.jinja" not in made_of(PURE, text_config(E2B))
 
 
+@pytest.mark.parametrize("to", ["bf16", "q4_0"])
+def test_an_empty_chat_template_is_none(tmp_path, to):
+    metadata = read_metadata(PURE) | {"tokenizer.chat_template": Value(Kind.STRING, "")}
+    file = with_metadata(tmp_path / "a.gguf", PURE, metadata)
+    assert gemmule.load(file).tokenizer.chat_template is None
+    gemmule.convert(file, tmp_path / "out", to=to)
+    assert gemmule.load(tmp_path / "out").tokenizer.chat_template is None
+
+
+def test_a_chat_template_that_is_too_long(tmp_path):
+    """Its bytes count, in a GGUF file as in a folder."""
+    metadata = read_metadata(PURE) | {"tokenizer.chat_template": Value(Kind.STRING, "\N{FOX FACE}" * 300_000)}
+    file = with_metadata(tmp_path / "a.gguf", PURE, metadata)
+    with pytest.raises(gemmule.FormatError, match=r"a\.gguf: the chat template is too long"):
+        gemmule.convert(file, tmp_path / "out", to="bf16")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gguf"]
+
+
+@pytest.mark.parametrize("to", ["bf16", "q4_0"])
+@pytest.mark.parametrize("key", ["general.sampling.top_p", "tokenizer.ggml.suppress_tokens"])
+def test_what_loading_would_refuse_is_not_written(tmp_path, key, to):
+    value = {"general.sampling.top_p": Value(Kind.F32, 2.0)}.get(key, Value(Kind.U64, [2**64 - 1]))
+    file = with_metadata(tmp_path / "a.gguf", PURE, read_metadata(PURE) | {key: value})
+    with pytest.raises(gemmule.FormatError, match=f"{key.rpartition('.')[2]} is .*; expected") as caught:
+        gemmule.convert(file, tmp_path / "out", to=to)
+    assert caught.value.file == str(file)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gguf"]
+
+
 def test_a_chat_template_that_is_no_text(tmp_path):
     metadata = read_metadata(PURE) | {"tokenizer.chat_template": Value(Kind.STRING, "a\udcff")}
     files = made_of(with_metadata(tmp_path / "a.gguf", PURE, metadata), text_config(E2B))

@@ -31,6 +31,11 @@ def test_without_one(folder):
         tokenizer.apply_chat_template(MESSAGES)
 
 
+def test_an_empty_template_is_none(folder):
+    (folder / "tokenizer_config.json").write_text('{"chat_template": ""}')
+    assert gemmule.Tokenizer.from_pretrained(folder).chat_template is None
+
+
 @pytest.mark.parametrize(
     "value", ["{{ 1 }}", [{"name": "tool_use", "template": "{{ 2 }}"}, {"name": "default", "template": "{{ 1 }}"}]]
 )

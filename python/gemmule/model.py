@@ -140,10 +140,7 @@ class Model:
         self._core = core
         self._folder = folder
         self._trust_template = trust_template
-        if folder.is_dir():
-            self._defaults = GenerationConfig.read(folder)
-        else:
-            self._defaults = GenerationConfig.from_gguf(folder, core.metadata, core.end_tokens)
+        self._defaults = GenerationConfig.of(folder, core)
         self._tokenizer: Tokenizer | None = None
         self._fingerprint: str | None = None  # once it was needed
         self._prefixes = Prefixes(self._new_decoder, prefix_cache)

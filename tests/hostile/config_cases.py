@@ -184,8 +184,8 @@ WRONG_GENERATION = {
     "top_p": [0, -0.5, 1.5, "0.9"],
     "min_p": [-0.1, 2, {}],
     "repetition_penalty": [0, -1, "1.1"],
-    "eos_token_id": [-1, 1.5, "1", [1, -1], [[1]], {"id": 1}],
-    "suppress_tokens": [-1, ["1"], {"a": 1}],
+    "eos_token_id": [-1, 1.5, "1", [1, -1], [[1]], {"id": 1}, 1 << 31],
+    "suppress_tokens": [-1, ["1"], {"a": 1}, [1 << 31]],
 }
 GENERATION_TEXTS = {
     "NaN as temperature": ('{"temperature": NaN}', "not JSON"),

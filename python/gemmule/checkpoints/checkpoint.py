@@ -149,6 +149,11 @@ class GenerationConfig:
     repetition_penalty: float = 1.0
 
     @classmethod
+    def of(cls, place: Path, core: _core.Model) -> GenerationConfig:
+        """Of a checkpoint that the engine opened at `place`. Raises FormatError."""
+        return cls.read(place) if place.is_dir() else cls.from_gguf(place, core.metadata, core.end_tokens)
+
+    @classmethod
     def read(cls, folder: Path) -> GenerationConfig:
         """From generation_config.json; end tokens, where it has none, from config.json."""
         file = folder / "generation_config.json"
@@ -217,7 +222,8 @@ class GenerationConfig:
 def _ids(name: str, value: object) -> list[int]:
     if value is None:
         return []
-    return [arguments.integer(name, each, least=0) for each in (value if isinstance(value, list) else [value])]
+    ids = value if isinstance(value, list) else [value]
+    return [arguments.integer(name, each, least=0, most=2**31 - 1) for each in ids]
 
 
 def decimal(value: Any) -> Any:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from ..checkpoints.checkpoint import SAMPLING_KEYS, GenerationConfig, read_json
-from ..errors import UnsupportedError
+from ..errors import FormatError, UnsupportedError
 from .gguf_file import Kind, Metadata, Value
 from .gguf_tokenizer import tokenizer_keys
 from .text_config import FULL, SLIDING, TextConfig
@@ -72,7 +74,8 @@ def _type_keys(file_type: str) -> Metadata:
 
 def _sampling_keys(folder: Path) -> Metadata:
     """What generation_config.json says; a model that is greedy by default has temperature 0."""
-    said = {key for key, value in read_json(folder / "generation_config.json").items() if value is not None}
+    file = folder / "generation_config.json"
+    said = {key for key, value in read_json(file).items() if value is not None}
     generation = GenerationConfig.read(folder)
     keys: Metadata = {}
     for name, key in SAMPLING_KEYS.items():
@@ -80,8 +83,26 @@ def _sampling_keys(folder: Path) -> Metadata:
             if generation.suppressed_tokens:
                 keys[key] = Value(Kind.I32, list(generation.suppressed_tokens))
         elif name in said or (name == "temperature" and generation.temperature == 0):
-            keys[key] = Value(Kind.I32 if name == "top_k" else Kind.F32, getattr(generation, name))
+            value = getattr(generation, name)
+            keys[key] = Value(Kind.I32, value) if name == "top_k" else _float32(file, name, value)
     return keys
+
+
+def _float32(file: Path, key: str, number: float) -> Value:
+    """As the format holds it. Raises FormatError for a number that becomes zero or infinite there."""
+    with np.errstate(over="ignore"):
+        held = np.float32(number)
+    if not np.isfinite(held) or (held == 0) != (number == 0):
+        expected = "a number that a float32 holds, as GGUF does"
+        raise FormatError(
+            f"{file}: {key} is {number}; expected {expected}",
+            remedy='Change it, or convert to a Hugging Face folder: to="bf16", "w4a16" or "mobile".',
+            file=str(file),
+            tensor=key,
+            expected=expected,
+            found=str(number),
+        )
+    return Value(Kind.F32, number)
 
 
 def _model_keys(config: TextConfig, folder: Path) -> Metadata:

@@ -10,6 +10,7 @@ from typing import Any
 from .. import _core, paths
 from ..checkpoints.checkpoint import TEXT_FILES, GenerationConfig, read_json
 from ..errors import ResourceError
+from ..text.template import ChatTemplate
 from .gguf_file import read_metadata
 from .hf_config import config_json, generation_config_json
 from .hf_tokenizer import tokenizer_config_json, tokenizer_json
@@ -62,9 +63,9 @@ def files_of_gguf(file: Path, model: _core.Model, config: TextConfig, dtype: str
         "tokenizer.json": _json(tokenizer_json(metadata, control, file), indent=None),
         "tokenizer_config.json": _json(tokenizer_config_json(metadata, control, config.max_position_embeddings)),
     }
-    template = model.metadata.get("tokenizer.chat_template")
-    if isinstance(template, str):
-        files["chat_template.jinja"] = template.encode()
+    template = ChatTemplate.of_gguf(model.metadata, file)
+    if template is not None:
+        files["chat_template.jinja"] = template.source.encode()
     return files
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _core
+from ..checkpoints.checkpoint import GenerationConfig
 from ..checkpoints.shapes import LEFTOVERS, TextShape
 from ..errors import UnsupportedError
 from ..outputs.output import OutputFile
@@ -76,6 +77,7 @@ class Opened:
         self.path = path
         self.allow_nonfinite = allow_nonfinite
         self.core = _core.Source(str(path), threads)
+        GenerationConfig.of(path, self.core.model)  # refuses what loading would, which is not to be written
         self.info = self.core.model.info
         self.shape = TextShape.of_engine(self.info["config"])
         self.tensors = [SourceTensor(number, *said) for number, said in enumerate(self.core.tensors())]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -44,7 +45,7 @@ class ChatTemplate:
     trusted: bool = False
 
     def __post_init__(self) -> None:
-        _refuse_long(self.file, len(self.source))
+        _refuse_long(self.file, len(self.source.encode(errors="surrogatepass")))
 
     @classmethod
     def find(cls, folder: Path, *, trusted: bool = False) -> ChatTemplate | None:
@@ -67,9 +68,15 @@ class ChatTemplate:
             return cls(text, file, trusted)
         for file in (folder / "tokenizer_config.json", folder / "chat_template.json"):
             source = _default(read_json(file).get("chat_template"), file)
-            if source is not None:
+            if source:
                 return cls(source, file, trusted)
         return None
+
+    @classmethod
+    def of_gguf(cls, metadata: Mapping[str, Any], file: Path, *, trusted: bool = False) -> ChatTemplate | None:
+        """That of a GGUF file's metadata; None where there is none, or an empty one."""
+        source = metadata.get("tokenizer.chat_template")
+        return cls(source, file, trusted) if isinstance(source, str) and source else None
 
     def render(self, context: dict[str, Any]) -> str:
         """The text of `context` (messages and the rest, plain data). Raises ArgumentError where the template refuses

@@ -61,8 +61,7 @@ class Tokenizer:
         cls, core: _core.Tokenizer, metadata: Mapping[str, Any], file: Path, *, trust_template: bool = False
     ) -> Tokenizer:
         """The tokenizer that a GGUF file describes in its metadata."""
-        source = metadata.get("tokenizer.chat_template")
-        template = ChatTemplate(source, file, trust_template) if isinstance(source, str) else None
+        template = ChatTemplate.of_gguf(metadata, file, trusted=trust_template)
         # Gemma's special tokens are spelled alike everywhere; the ids in the metadata are those of these.
         return cls(core, {}, template, file)
 
