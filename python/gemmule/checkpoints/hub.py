@@ -309,7 +309,7 @@ def _check_room(request: Request, listing: Listing, names: list[str]) -> None:
         )
     ]
     needed = sum(listing.sizes[name] for name in missing)
-    place = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
+    place = next(folder for folder in (cache, *cache.absolute().parents) if paths.exists(folder))
     free = shutil.disk_usage(place).free
     if needed > free:
         raise _no_room(request, cache, f"{needed} bytes are needed, {free} are free")
