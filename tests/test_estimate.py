@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gemmule
-from checkpoints import FULL, SLIDING, make_checkpoint
+from checkpoints import FULL, SLIDING, make_checkpoint, write_safetensors
 from drafter_folders import make_drafter
 from gemmule.checkpoints import estimation, memory
 from gemmule.checkpoints.contents import contents
@@ -335,3 +336,17 @@ def test_cgroups_of_version_1(system):
     (box / "memory.usage_in_bytes").write_text("1500000\n")
     (box / "memory.stat").write_text("cache 1\ntotal_cache 500000\n")
     assert memory.available_bytes(*system) == (1_000_000, "the cgroup")
+
+
+def test_many_files_do_not_multiply(tmp_path):
+    """5,000 shards of a tensor each beside the model's own: time grows with their number, not with its square."""
+    folder = make_checkpoint(tmp_path, shards=2)
+    index = folder / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    for i in range(5_000):
+        write_safetensors(folder / f"s{i}.safetensors", {f"t{i}": np.zeros(1, np.uint8)})
+        content["weight_map"][f"t{i}"] = f"s{i}.safetensors"
+    index.write_text(json.dumps(content))
+    begin = time.process_time()
+    assert gemmule.estimate(folder).unused
+    assert time.process_time() - begin < 2
