@@ -4,6 +4,8 @@ import pytest
 
 import gemmule
 from chat_models import chat_model
+from gemmule.chats.context_full import drop_oldest
+from gemmule.chats.turns import not_executed, turn_begins
 
 GREEDY = {"temperature": 0, "ignore_eos": True}
 
@@ -132,3 +134,49 @@ def test_refuses_other_choices():
     for wrong in ("drop", None, 1):
         with pytest.raises(gemmule.ArgumentError, match="context_full"):
             chat_with(wrong)
+
+
+def drop_one_by_one(messages, new, encode, most):
+    """What `drop_oldest` says, as plainly as it can be said."""
+    dropped = 0
+    while len(ids := encode([*messages, *new])) > most:
+        begins = turn_begins(messages)
+        ends = [*begins[1:], len(messages)]
+        if new[0]["role"] == "tool":
+            begins = begins[:-1]
+        if not begins:
+            break
+        messages = messages[: begins[0]] + messages[ends[0] :]
+        dropped += 1
+    return messages, dropped, ids
+
+
+@pytest.mark.parametrize("turns", range(8))
+@pytest.mark.parametrize("role", ["user", "tool"])
+@pytest.mark.parametrize("head", [[], [{"role": "system", "content": "sss"}]])
+def test_as_many_are_dropped_as_one_by_one(turns, role, head):
+    def encode(messages):
+        return [id for message in messages for id in range(len(str(message["content"])))]
+
+    messages = list(head)
+    for turn in range(turns):
+        calls = [{"id": "0", "function": {"name": "look"}}] if turn % 3 == 1 else []
+        messages += [{"role": "user", "content": "x" * (turn % 4)}, {"role": "assistant", "content": "yyy"}]
+        messages += not_executed(calls)
+    new = [{"role": role, "content": "nn"}]
+    for most in range(len(encode(messages)) + 4):
+        assert drop_oldest(messages, new, encode, most) == drop_one_by_one(messages, new, encode, most)
+
+
+def test_few_renderings_find_how_many():
+    renderings = []
+
+    def encode(messages):
+        renderings.append(messages)
+        return [0] * len(messages)
+
+    messages = [{"role": role, "content": "x"} for _ in range(1000) for role in ("user", "assistant")]
+    for most, dropped, renders in ((2001, 0, 1), (1999, 1, 2), (11, 995, 12), (0, 1000, 13)):
+        renderings.clear()
+        assert drop_oldest(messages, [{"role": "user", "content": "?"}], encode, most)[1] == dropped
+        assert len(renderings) <= renders

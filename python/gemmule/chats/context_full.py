@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from .turns import turn_begins
@@ -25,14 +27,21 @@ def drop_oldest(
 
     Returns the messages, how many turns are gone, and the ids. What stands before the first turn stays.
     """
-    dropped = 0
-    while len(ids := encode([*messages, *new])) > most:
-        begins = turn_begins(messages)
-        ends = [*begins[1:], len(messages)]
-        if new[0]["role"] == "tool":  # what is new belongs to the last turn, which stays
-            begins = begins[:-1]
-        if not begins:
-            break
-        messages = messages[: begins[0]] + messages[ends[0] :]
-        dropped += 1
-    return messages, dropped, ids
+    begins = turn_begins(messages)
+    ends = [*begins[1:], len(messages)][: len(begins)]
+    if new[0]["role"] == "tool":  # what is new belongs to the last turn, which stays
+        ends = ends[:-1]
+
+    def left(dropped: int) -> list[dict[str, Any]]:
+        return messages[: begins[0]] + messages[ends[dropped - 1] :] if dropped else messages
+
+    @cache
+    def ids(dropped: int) -> list[int]:
+        return encode([*left(dropped), *new])
+
+    def fits(dropped: int) -> bool:
+        return dropped == len(ends) or len(ids(dropped)) <= most
+
+    # Mostly none has to go, or one. Else halving finds how many, because each look renders all that would be left.
+    dropped = 0 if fits(0) else 1 if fits(1) else bisect_left(range(len(ends)), True, lo=2, key=fits)
+    return left(dropped), dropped, ids(dropped)
