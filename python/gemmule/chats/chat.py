@@ -206,7 +206,7 @@ class Chat:
             results: one for each call, malformed ones too, in their order: a dict, or other plain data, such as a text.
 
         Raises:
-            ArgumentError: another number of results than of calls, or something else than plain data.
+            ArgumentError: no calls, another number of results than of calls, or something else than plain data.
         """
         return self._finish(*self._begin(self._responses(results), options))
 
@@ -272,6 +272,8 @@ class Chat:
     def _responses(self, results: Sequence[Any]) -> list[dict[str, Any]]:
         """The messages with which calls are answered."""
         calls = calls_of(self._messages)
+        if not calls:
+            raise ArgumentError("no call waits for results", remedy="Say something, with send.", found="no calls")
         if isinstance(results, (str, bytes)) or not isinstance(results, Sequence) or len(results) != len(calls):
             raise ArgumentError(
                 f"results are {results!r:.80}; expected a list of {len(calls)}, one for each call of the last answer",
