@@ -473,7 +473,7 @@ class Model:
         """
         saved, ids, decoder = chat_file.read(path, self._core, self._identity())
         chat = self._new_chat(
-            chat_file.defaults_of(saved, path),
+            chat_file.defaults_of(saved, path, self.vocab_size),
             thinking=saved.settings["thinking"],
             tools=saved.settings["tools"] if tools is None else tools,
             context_full=saved.settings["context_full"],

@@ -185,7 +185,7 @@ WRONG_GENERATION = {
     "min_p": [-0.1, 2, {}],
     "repetition_penalty": [0, -1, "1.1"],
     "eos_token_id": [-1, 1.5, "1", [1, -1], [[1]], {"id": 1}, 1 << 31],
-    "suppress_tokens": [-1, ["1"], {"a": 1}, [1 << 31]],
+    "suppress_tokens": [-1, ["1"], {"a": 1}, [1 << 31], [*range(160)], [160, *range(160)]],
 }
 GENERATION_TEXTS = {
     "NaN as temperature": ('{"temperature": NaN}', "not JSON"),

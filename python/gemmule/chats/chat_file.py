@@ -185,9 +185,9 @@ def read(
             raise error.within(str(file)) from None
 
 
-def defaults_of(saved: SavedChat, path: str | os.PathLike[str]) -> GenerationConfig:
+def defaults_of(saved: SavedChat, path: str | os.PathLike[str], vocab_size: int) -> GenerationConfig:
     """The chat's sampling defaults. Raises FormatError where they are none."""
-    return GenerationConfig.from_words(Path(path), saved.sampling)
+    return GenerationConfig.from_words(Path(path), saved.sampling).leaving_tokens(Path(path), vocab_size)
 
 
 def _parts(decoder: _core.Decoder, length: int, digests: Sequence[str]) -> list[_Part]:

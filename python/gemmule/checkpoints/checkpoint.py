@@ -151,7 +151,9 @@ class GenerationConfig:
     @classmethod
     def of(cls, place: Path, core: _core.Model) -> GenerationConfig:
         """Of a checkpoint that the engine opened at `place`. Raises FormatError."""
-        return cls.read(place) if place.is_dir() else cls.from_gguf(place, core.metadata, core.end_tokens)
+        if place.is_dir():
+            return cls.read(place).leaving_tokens(place / "generation_config.json", core.vocab_size)
+        return cls.from_gguf(place, core.metadata, core.end_tokens).leaving_tokens(place, core.vocab_size)
 
     @classmethod
     def read(cls, folder: Path) -> GenerationConfig:
@@ -169,6 +171,19 @@ class GenerationConfig:
     def from_words(cls, file: Path, words: Mapping[str, Any]) -> GenerationConfig:
         """From what `words` gave. Raises FormatError, which names `file`, for anything else."""
         return cls._checked(file, words, words.get("eos_token_id"))
+
+    def leaving_tokens(self, file: Path, vocab_size: int) -> GenerationConfig:
+        """This, of a model with so many tokens. Raises FormatError, which names `file`, where none may be generated."""
+        if len({id for id in self.suppressed_tokens if id < vocab_size}) < vocab_size:
+            return self
+        raise FormatError(
+            f"{file}: suppress_tokens: all {vocab_size} tokens of the model; expected some that are left",
+            remedy="Take those that an answer needs out of it.",
+            file=str(file),
+            tensor="suppress_tokens",
+            expected=f"at most {vocab_size - 1} tokens",
+            found=f"{vocab_size} tokens",
+        )
 
     def words(self) -> dict[str, Any]:
         """The same in the words of generation_config.json."""
