@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import gemmule
+from chat_models import chat_folder
 from fakes import TOKENIZER
+from text_cases import added, fixture, write
 
 STRINGS = json.loads((TOKENIZER / "strings.json").read_text())
 CONVERSATIONS = json.loads((TOKENIZER / "chat.json").read_text())
@@ -193,3 +195,40 @@ def test_refuses_a_decoder_it_cannot_stream(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(gemmule.UnsupportedError, match="ByteLevel"):
         gemmule.Tokenizer.from_pretrained(tmp_path)
+
+
+def larger_than_its_model(folder, **config):
+    """A model with two entries more in its tokenizer than rows: one of text, and one that is a special token."""
+    chat_folder("mobile", folder)
+    content = fixture()
+    content["added_tokens"] += [added(640, "beyond"), added(641, "<beyond>", special=True)]
+    write(folder, content)
+    if config:
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return gemmule.load(folder, threads=1, trust_template=True)
+
+
+def test_entries_beyond_the_rows_are_refused_where_a_text_uses_them(tmp_path):
+    model = larger_than_its_model(tmp_path / "model")
+    for ask in (
+        lambda: model.generate("it is beyond me"),
+        lambda: model.score("it is beyond me"),
+        lambda: model.generate("a <beyond>"),
+        lambda: model.generate([{"role": "user", "content": "beyond"}]),
+        lambda: model.chat().send("beyond"),
+        lambda: gemmule.perplexity(model, "beyond " * 600),
+    ):
+        with pytest.raises(gemmule.FormatError, match="642 tokens, but the embedding has 640 rows") as error:
+            ask()
+        assert error.value.file == str(tmp_path / "model" / "tokenizer.json")
+        assert error.value.remedy
+    assert model.generate("it is near", max_tokens=2, ignore_eos=True).tokens
+    assert model.chat().send("near", max_tokens=2, ignore_eos=True).tokens
+    assert gemmule.Tokenizer.from_pretrained(tmp_path / "model").encode("beyond")[-1] == 640  # for no model
+
+
+def test_a_first_token_beyond_the_rows_is_refused_with_every_text(tmp_path):
+    model = larger_than_its_model(tmp_path / "model", bos_token="<beyond>")
+    with pytest.raises(gemmule.FormatError, match=r"tokenizer\.json: 642 tokens"):
+        model.generate("near")
+    assert model.generate([2, 5], max_tokens=2, ignore_eos=True).tokens

@@ -165,7 +165,7 @@ class Model:
         trust = self._trust_template
         if self._folder.is_dir():
             has_one = paths.is_file(self._folder / "tokenizer.json")
-            return Tokenizer.from_pretrained(self._folder, trust_template=trust) if has_one else None
+            return Tokenizer.from_folder(self._folder, trust_template=trust, rows=self.vocab_size) if has_one else None
         core = self._core.gguf_tokenizer()
         return core and Tokenizer.from_gguf(core, self._core.metadata, self._folder, trust_template=trust)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from .. import _core, paths
 from ..checkpoints.checkpoint import read_json
-from ..errors import FormatError
 from ..text.template import ChatTemplate
+from ..text.tokenizer import more_tokens_than_rows
 from .gguf_file import Kind, Metadata, Value
 from .special_tokens import special_texts, text_of
 
@@ -61,13 +61,7 @@ def tokenizer_keys(folder: Path, vocab_size: int) -> Metadata:
         }
     core = _core.Tokenizer.open(str(file))  # refuses what is not whole
     if core.size > vocab_size:
-        raise FormatError(
-            f"{file}: {core.size} tokens, but the embedding has {vocab_size} rows",
-            remedy="Put the tokenizer of this checkpoint beside it.",
-            file=str(file),
-            expected=f"at most {vocab_size} tokens",
-            found=str(core.size),
-        )
+        raise more_tokens_than_rows(file, core.size, vocab_size)
     model = json.loads(file.read_bytes())["model"]  # too large for read_json, and `core` has read it
     config = read_json(folder / "tokenizer_config.json")
     tokens = [core.token(id) or "" for id in range(core.size)]

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import _core, arguments
 from ..checkpoints import checkpoint
-from ..errors import ArgumentError, UnsupportedError
+from ..errors import ArgumentError, FormatError, UnsupportedError
 from .messages import Message, Shield, check, plain
 from .template import ChatTemplate
 
@@ -28,8 +28,16 @@ class Tokenizer:
         chat_template: the template's source, or None.
     """
 
-    def __init__(self, core: _core.Tokenizer, config: Mapping[str, Any], template: ChatTemplate | None, place: Path):
-        """config: the special tokens' texts, as "bos_token" and so on; place: the folder or file it comes from."""
+    def __init__(
+        self,
+        core: _core.Tokenizer,
+        config: Mapping[str, Any],
+        template: ChatTemplate | None,
+        place: Path,
+        rows: int | None = None,
+    ):
+        """config: the special tokens' texts, as "bos_token" and so on; place: the folder or file it comes from; rows:
+        of the embedding that its ids are for; None: as many as it has entries."""
         self._core = core
         self.bos_token, self.bos_token_id = self._named(config, "bos")
         self.eos_token, self.eos_token_id = self._named(config, "eos")
@@ -38,6 +46,7 @@ class Tokenizer:
         self.vocab_size = self._core.size
         self._template = template
         self._place = place
+        self._rows = self.vocab_size if rows is None else rows
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], *, trust_template: bool = False) -> Tokenizer:
@@ -51,10 +60,14 @@ class Tokenizer:
             MissingFileError: no folder, or no tokenizer.json in it.
             FormatError: a file in it is broken.
         """
-        place = checkpoint.find(folder)
+        return cls.from_folder(checkpoint.find(folder), trust_template=trust_template)
+
+    @classmethod
+    def from_folder(cls, place: Path, *, trust_template: bool, rows: int | None = None) -> Tokenizer:
+        """The tokenizer of a folder, for a model with so many rows, if there is one."""
         core = _core.Tokenizer.open(str(checkpoint.require_file(place / "tokenizer.json")))
         config = checkpoint.read_json(place / "tokenizer_config.json")
-        return cls(core, config, ChatTemplate.find(place, trusted=trust_template), place)
+        return cls(core, config, ChatTemplate.find(place, trusted=trust_template), place, rows)
 
     @classmethod
     def from_gguf(
@@ -75,11 +88,13 @@ class Tokenizer:
         Args:
             add_special_tokens: put BOS in front, once; a `<bos>` in the text itself is not looked at.
             parse_special: special tokens spelled in the text become their ids; otherwise they stay ordinary text.
+
+        Raises FormatError where the tokenizer is a model's that has no row for one of them.
         """
         ids = self._encode(text, parse_special)
         if add_special_tokens and self.bos_token_id is not None:
             ids.insert(0, self.bos_token_id)
-        return ids
+        return self._within_rows(ids)
 
     def decode(self, ids: arguments.TokenIds, skip_special_tokens: bool = False) -> str:
         """Text of `ids` (any sequence or one-dimensional array of integers; may be empty)."""
@@ -137,7 +152,7 @@ class Tokenizer:
             ids += self._encode(shield.lift(piece), parse_special=False) if id is None else [id]
         if self.bos_token_id is not None and ids[:1] != [self.bos_token_id]:
             ids.insert(0, self.bos_token_id)
-        return ids
+        return self._within_rows(ids)
 
     def has_text(self, id: int) -> bool:
         """Whether `decode` with skip_special_tokens=True looks at `id`: not at control tokens, nor at ids it lacks."""
@@ -196,6 +211,12 @@ class Tokenizer:
         ids: list[int] = self._core.encode(_utf8(text), parse_special).tolist()
         return ids
 
+    def _within_rows(self, ids: list[int]) -> list[int]:
+        """`ids`. Raises FormatError where the model has no row for one; entries that no text uses may be without."""
+        if max(ids, default=0) >= self._rows:
+            raise more_tokens_than_rows(self._place / "tokenizer.json", self.vocab_size, self._rows)
+        return ids
+
     def _named(self, config: Mapping[str, Any], name: str) -> tuple[str | None, int | None]:
         """The special token `name`: as the configuration says, else as Gemma spells it."""
         token = config.get(f"{name}_token", f"<{name}>")
@@ -205,6 +226,17 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         return f"Tokenizer({str(self._place)!r}, vocab_size={self.vocab_size})"
+
+
+def more_tokens_than_rows(file: Path, tokens: int, rows: int) -> FormatError:
+    """What is wrong with a tokenizer that does not belong to its checkpoint."""
+    return FormatError(
+        f"{file}: {tokens} tokens, but the embedding has {rows} rows",
+        remedy="Put the tokenizer of this checkpoint beside it.",
+        file=str(file),
+        expected=f"at most {rows} tokens",
+        found=f"{tokens} tokens",
+    )
 
 
 def _utf8(text: object) -> bytes:
