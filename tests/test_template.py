@@ -1,7 +1,10 @@
 """Chat templates: where they are found, and what an unknown one reaches. Endless ones: test_hostile.py."""
 
+import errno
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +47,34 @@ def test_is_found_in_json(folder, name, value):
     (folder / name).write_text(json.dumps({"chat_template": value}))
     assert gemmule.Tokenizer.from_pretrained(folder).chat_template == "{{ 1 }}"
     assert render(folder, "{{ 3 }}") == "3"  # its own file comes first
+
+
+@pytest.mark.parametrize("name", [[], {}, None, 7])
+def test_names_of_other_templates_are_not_looked_at(folder, name):
+    others = [{"name": name, "template": "{{ 2 }}"}, {"name": "default", "template": "{{ 1 }}"}, {"template": 7}, 7]
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": others}))
+    assert gemmule.Tokenizer.from_pretrained(folder).chat_template == "{{ 1 }}"
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": others[:1]}))
+    assert gemmule.Tokenizer.from_pretrained(folder).chat_template is None
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize("template", ["{{ raise_exception('TEXT') }}", "{{ 'TEXT' | nosuchfilter }}", "{% TEXT %}"])
+def test_its_own_words_in_messages_are_printable(folder, trust, template):
+    with pytest.raises(gemmule.GemmuleError) as error:
+        render(folder, template.replace("TEXT", "\x1b[2J\x07\u202e"), trust_template=trust)
+    assert str(error.value).replace("\n", "", 1).isprintable()
+
+
+def test_a_disk_that_fails(folder, monkeypatch):
+    (folder / "chat_template.jinja").write_text("{{ 1 }}")
+
+    def fail(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "read_text", fail)
+    with pytest.raises(gemmule.ResourceError, match=r"chat_template\.jinja: Input/output error"):
+        gemmule.Tokenizer.from_pretrained(folder)
 
 
 def test_no_memory_is_not_the_templates_fault(folder, monkeypatch):

@@ -6,9 +6,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import ResourceError
+from .errors import GemmuleError, MissingFileError, ResourceError
 
 _NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # of a link too: one that leads nowhere, or in a circle
 
@@ -32,6 +34,19 @@ def names_in(folder: Path) -> list[str]:
         raise _refused(folder, error) from None
 
 
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Has MissingFileError and ResourceError name `file` where it is not there, or the system or its disk fails."""
+    try:
+        yield
+    except GemmuleError:
+        raise
+    except FileNotFoundError:
+        raise MissingFileError(f"{file}: no such file", remedy="Check the path.", file=str(file)) from None
+    except OSError as error:
+        raise _refused(file, error) from None
+
+
 def _mode(path: Path) -> int:
     """Kind and permissions, links followed; 0 where there is nothing."""
     try:
@@ -43,6 +58,7 @@ def _mode(path: Path) -> int:
 
 
 def _refused(path: Path, error: OSError) -> ResourceError:
-    return ResourceError(
-        f"{path}: {error.strerror}", remedy="Check the path, and that you may read what lies there.", file=str(path)
-    )
+    remedy = "Check the path, and that you may read what lies there."
+    if error.errno == errno.EIO:
+        remedy = "The disk or the network behind the path fails: copy the file to another."
+    return ResourceError(f"{path}: {error.strerror}", remedy=remedy, file=str(path))

@@ -156,6 +156,8 @@ CONFIG_TEXTS = {
     "a list as config": ("[]", "expected a JSON object"),
     "a token twice": ('{"bos_token": "<bos>", "bos_token": "<eos>"}', "twice"),
     "brackets alone": ("[" * 1_000_000, "nested too deeply"),
+    "a template that is a number": ('{"chat_template": 7}', "chat_template: expected a string"),
+    "a template in a list that is a number": ('{"chat_template": [{"name": "default", "template": 7}]}', "a string"),
     "20 MB of config": (" " * 20_000_000, "longer than any of its kind"),
     "a million numbers": ('{"a": [' + "0," * 1_000_000 + "0]}", "too many JSON values"),
 }

@@ -55,7 +55,8 @@ class ChatTemplate:
             _core.refuse_stand_in(str(file))
             _refuse_long(file, file.stat().st_size)
             try:
-                text = file.read_text(encoding="utf-8")
+                with paths.reading(file):
+                    text = file.read_text(encoding="utf-8")
             except UnicodeDecodeError as error:
                 raise FormatError(
                     f"{file}: not UTF-8 at byte {error.start}",
@@ -153,15 +154,16 @@ def _refuse_long(file: Path, length: int) -> None:
 
 
 def _default(value: object, file: Path) -> str | None:
-    """The template in a JSON field: a string, or the one named "default" in a list of {name, template}."""
+    """The template in a JSON field: a string, or the last one named "default" in a list of {name, template}."""
     if isinstance(value, list):
-        named = {each.get("name"): each.get("template") for each in value if isinstance(each, dict)}
-        value = named.get("default")
+        named = [each for each in value if isinstance(each, dict) and each.get("name") == "default"]
+        value = named[-1].get("template") if named else None
     if value is None or isinstance(value, str):
         return value
     found = type(value).__name__
     raise FormatError(
         f"{file}: chat_template: expected a string; found {found}",
+        remedy="Put the template that the model's maker publishes into chat_template.jinja.",
         file=str(file),
         tensor="chat_template",
         expected="a string",
