@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -364,6 +365,50 @@ def test_refuses_what_is_no_file(tmp_path):
         model.chat().save(tmp_path / "no" / "fox.chat")
     with pytest.raises(gemmule.ArgumentError):
         model.chat().save(tmp_path)
+
+
+def test_a_disk_that_fails_while_it_is_read(saved, tmp_path, monkeypatch):
+    with pytest.raises(gemmule.ResourceError, match="/proc/self/mem: Input/output error") as error:
+        gemmule.read_chat("/proc/self/mem")
+    assert "disk" in error.value.remedy
+
+    class Failing(io.FileIO):
+        def readinto(self, buffer):
+            if self.tell() >= ends_of(saved[0])[2]:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().readinto(memoryview(buffer)[:64])
+
+    path = tmp_path / "fox.chat"
+    path.write_bytes(saved[0])
+    monkeypatch.setattr(os, "fdopen", lambda descriptor, mode: io.BufferedReader(Failing(descriptor, mode)))
+    with pytest.raises(gemmule.ResourceError, match=r"fox\.chat: Input/output error"):
+        chat_model("mobile", "static").load_chat(path)
+    assert gemmule.read_chat(path).messages == saved[1]
+
+
+def test_what_could_not_be_read_again_is_not_saved(monkeypatch, tmp_path):
+    chat = spoken(chat_model("mobile", "static"), TEXTS[:1])
+    monkeypatch.setattr("gemmule.chats.words.MOST_BYTES", 100)
+    with pytest.raises(gemmule.ArgumentError, match=r"fox\.chat: .*at most 100"):
+        chat.save(tmp_path / "fox.chat")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_all_that_may_be_in_a_chat_is_read_again(tmp_path):
+    """A result of several levels, long integers, and characters of all kinds."""
+    chat = chat_model("mobile", "static").chat()
+    value: object = [2**70, 1e300, None, True, '\\\\"\N{FOX FACE},[{\x00\u2028']
+    for _ in range(20):
+        value = {"inner": value}
+    call = {"id": "0", "type": "function", "function": {"name": "look", "arguments": "x"}}
+    chat._messages = [
+        {"role": "user", "content": "Look."},
+        {"role": "assistant", "content": "", "reasoning": "Hm.", "tool_calls": [call]},
+        {"role": "tool", "name": "look", "tool_call_id": "0", "content": value},
+        {"role": "assistant", "content": "I have."},
+    ]
+    chat.save(tmp_path / "fox.chat")
+    assert chat_model("mobile", "static").load_chat(tmp_path / "fox.chat").messages == chat.messages
 
 
 @pytest.mark.parametrize("call", ["posix_fallocate", "pwrite", "fsync"])

@@ -347,3 +347,13 @@ def test_functions_that_fail():
         assert "not plain data" in result.value["error"]
     with pytest.raises(KeyboardInterrupt):
         result_of(stops, x=1)
+
+
+@pytest.mark.parametrize(("levels", "fits"), [(80, True), (81, False), (400, False)])
+def test_results_of_many_levels(levels, fits):
+    def nests(x: int):
+        return functools.reduce(lambda value, _: [value], range(levels), x)
+
+    result = result_of(nests, x=1)
+    assert (result.error is None) == fits
+    assert fits or "more than 80 deep" in result.value["error"]

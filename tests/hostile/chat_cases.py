@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -56,6 +57,42 @@ WORDS: dict[str, tuple[Callable[[dict], object], str]] = {
     "a message without a role": (lambda words: words["messages"].append({"content": "\x1b[2J"}), "not of a chat"),
     "messages that are an object": (lambda words: words.update(messages={}), "not of a chat"),
     "messages that are true": (lambda words: words.update(messages=True), "not of a chat"),
+    "messages that are text": (lambda words: words.update(messages="x"), "not of a chat"),
+    "an unknown role": (lambda words: words["messages"][-1].update(role="model"), "the role of message 2"),
+    "a message without content": (lambda words: words["messages"][-1].pop("content"), "message 2.*content"),
+    "a message with something else": (lambda words: words["messages"][0].update(tool_responses=[7]), "message 0"),
+    "content of parts": (
+        lambda words: words["messages"][1].update(content=[{"type": "text", "text": 7}]),
+        "content of message 1",
+    ),
+    "content of null": (lambda words: words["messages"][-1].update(content=None), "content of message 2"),
+    "content of an object, said by a person": (
+        lambda words: words["messages"][1].update(content={"error": "not executed"}),
+        "content of message 1",
+    ),
+    "a thought that is a list": (lambda words: words["messages"][-1].update(reasoning=[]), "reasoning of message 2"),
+    "calls of a person": (lambda words: words["messages"][1].update(tool_calls=[]), "message 1"),
+    "a result without its call": (
+        lambda words: words["messages"].append({"role": "tool", "content": "x"}),
+        "message 3",
+    ),
+    "a result of a number": (lambda words: words["messages"].append(RESULT | {"content": 7}), "content of message 3"),
+    "a result with a name of a list": (
+        lambda words: words["messages"].append(RESULT | {"name": []}),
+        "name of message",
+    ),
+    "a result of many levels": (
+        lambda words: words["messages"].append(RESULT | {"content": {"value": nested(300)}}),
+        "levels",
+    ),
+    "a result of all values that there may be, and no settings": (
+        lambda words: words.update(
+            messages=[*words["messages"], RESULT | {"content": {"value": [{}] * 32_000}}], settings=7
+        ),
+        "not of a chat",
+    ),
+    "sampling of many levels": (lambda words: words["sampling"].update(eos_token_id=nested(300)), "levels"),
+    "all tokens suppressed": (lambda words: words["sampling"].update(suppress_tokens=[*range(640)]), "suppress_tokens"),
     "an unknown end": (lambda words: words["settings"].update(context_full="?"), "context_full"),
     "turns below zero": (lambda words: words["settings"].update(dropped_turns=-1), "dropped_turns"),
     "thoughts below zero": (lambda words: words["settings"].update(thinking=-1), "thinking"),
@@ -72,14 +109,52 @@ WORDS: dict[str, tuple[Callable[[dict], object], str]] = {
     "a version that is null": (lambda words: words.update(gemmule=None), "not of a chat"),
 }
 
+# What an answer's calls are, and what the message says.
+CALLS: list[tuple[object, str]] = [
+    (7, "tool_calls of message 2"),
+    (None, "tool_calls of message 2"),
+    ("abc", "tool_calls of message 2"),
+    ({"id": "0"}, "tool_calls of message 2"),
+    ([7], "not of a chat"),
+    ([None], "not of a chat"),
+    ([[]], "not of a chat"),
+    (["abc"], "not of a chat"),
+    ([{}], "id"),
+    ([{"id": 1}], "id of a call in message 2"),
+    ([{"id": "0"}], "function"),
+    ([{"id": "0", "function": 7}], "not of a chat"),
+    ([{"id": "0", "function": {}}], "name"),
+    ([{"id": "0", "function": {"name": [], "arguments": {}}}], "name of a call in message 2"),
+    ([{"id": "0", "function": {"name": "look", "arguments": 7}}], "arguments of a call in message 2"),
+]
+
 # Texts in place of the words.
 TEXTS = {
     "no text": (b"", "not of a chat"),
     "a list": (b"[]", "not of a chat"),
     "a number": (b"7", "not of a chat"),
     "an empty object": (b"{}", "not of a chat"),
-    "brackets alone": (b"[" * 1_000_000, "not of a chat"),
+    "brackets alone": (b"[" * 1_000_000, "do not close|not of a chat"),
     "objects alone": (b'{"a":' * 200_000, "not of a chat"),
+    "600 levels that close": (b"[" * 600 + b"]" * 600, "levels"),
+    "a saw of brackets": (b"[" + (b"[" * 60 + b"]" * 60 + b",") * 1000 + b"7]", "not of a chat"),
+    "two million empty objects": (b'{"a":[' + b"{}," * 2_000_000 + b"{}]}", "more than 65536 (values|strings)"),
+    "two million strings": (b'["' + b'","' * 2_000_000 + b'"]', "more than 65536 (values|strings)"),
+    "three million commas": (b"[0" + b",0" * 3_000_000 + b"]", "more than 65536 (values|strings)"),
+    "6 MB of escapes": (b'["' + b"\\n" * 3_000_000 + b'"]', "not of a chat"),
+    "6 MB of escaped quotes": (b'["' + b'\\"' * 3_000_000 + b'"]', "not of a chat"),
+    "7 MB of spaces": (b" " * 7_000_000, "JSON longer than any chat's"),
+    "objects that seem to be text": (
+        b'["\\\\",' + b"{}," * 2_000_000 + b'"\\\\"]',
+        "more than 65536 (values|strings)",
+    ),
+    "emoji and all strings that there may be": (
+        ('["\N{FOX FACE}"' + ',"a"' * 65_000 + ',"' + "x" * 6_000_000 + '"]').encode(),
+        "not of a chat",
+    ),
+    "a number beyond all": (b'{"messages": [1e999]}', "1e999 is no finite number"),
+    "minus infinity": (b'{"messages": [-Infinity]}', "-Infinity is no finite number"),
+    "a key twice": (b'{"parts": [], "parts": []}', "twice"),
     "bytes that are not UTF-8": (b"\xff{}", "not of a chat"),
     "half a character": (b'{"\\ud800": 1}', "not of a chat"),
     "a number of 100,000 digits": (b"9" * 100_000, "not of a chat"),
@@ -91,13 +166,24 @@ LINES = {
     "an empty file": (b"", "first line"),
     "a file of zeros": (bytes(4096), "first line"),
     "a first line alone": (b"gemmule-chat 1 000000000000 " + b"0" * 64 + b"\n", "checksum"),
-    "words of a terabyte": (b"gemmule-chat 1 999999999999 " + b"0" * 64 + b"\n{}", "end before that of its JSON"),
+    "words of a terabyte": (b"gemmule-chat 1 999999999999 " + b"0" * 64 + b"\n{}", "JSON longer than any chat's"),
+    "words that end early": (b"gemmule-chat 1 000000000003 " + b"0" * 64 + b"\n{}", "end before that of its JSON"),
     "words of a negative length": (b"gemmule-chat 1 -00000000001 " + b"0" * 64 + b"\n{}", "first line"),
     "a version to come": (b"gemmule-chat 2 000000000002 " + b"0" * 64 + b"\n{}", "version"),
     "digits of another script": ("gemmule-chat 1 00000000000\u0662 ".encode() + b"0" * 64 + b"\n{}", "first line"),
     "a pickle": (b"\x80\x04\x95" + bytes(200), "first line"),
     "a ZIP archive": (b"PK\x03\x04" + bytes(200), "first line"),
 }
+
+
+RESULT = {"role": "tool", "name": "look", "tool_call_id": "0", "content": "x"}
+
+
+def nested(levels: int) -> object:
+    value: object = "x"
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
 def swap_bytes(parts: list[dict[str, Any]]) -> None:
@@ -158,6 +244,13 @@ def write(folder: Path, data: bytes) -> Path:
     return folder / FILE
 
 
+def write_sparse(folder: Path) -> Path:
+    """Two gigabytes of zeros that take no room."""
+    write(folder, b"gemmule-chat 1 %012d %s\n" % (2 << 30, b"0" * 64))
+    os.truncate(folder / FILE, FIRST_LINE + (2 << 30))
+    return folder / FILE
+
+
 def open_chat(path: str) -> object:
     return model().load_chat(path)
 
@@ -188,6 +281,13 @@ def cases() -> Iterator[Case]:
         yield case(name, lambda data=data: data, match)
     for wrong in (-1, 640, (1 << 31) - 1, -(1 << 31)):
         yield case(f"an id of {wrong}", lambda wrong=wrong: with_ids([wrong]), "token id that the model does not have")
+    for calls, match in CALLS:
+        yield case(
+            f"calls of {calls!r}",
+            lambda calls=calls: with_words(lambda words: words["messages"][-1].update(tool_calls=calls)),
+            match,
+        )
+    yield Case("words of 2 GB, all there", write_sparse, "longer than any chat's", file=r"fox\.chat", open=open_chat)
     yield case("a byte at the end", lambda: whole() + b"\0", "another length")
     yield case("a last byte that is gone", lambda: whole()[:-1], "another length")
     yield case(
@@ -196,5 +296,12 @@ def cases() -> Iterator[Case]:
         "another model",
         ArgumentError,
     )
+    for key, other in (("name", {"sha256": "0" * 64}), ("kv", {}), ("activations", {})):
+        yield case(
+            f"another model's, with a {key} that clears the screen",
+            lambda other=other | {key: "\x1b[2J\x07\u202e"}: with_words(lambda words: words["model"].update(other)),
+            r"\\u001b\[2J\\u0007\\u202e",
+            ArgumentError,
+        )
     yield case("another cache's", whole, 'loaded with kv="static"', ArgumentError, open_in_another_cache)
     yield case("more tokens than the context holds", whole, "context holds 16", ContextError, open_in_a_short_context)

@@ -19,24 +19,27 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core, arguments
+from .. import _core, arguments, paths
 from ..checkpoints.checkpoint import GenerationConfig
-from ..errors import ArgumentError, ContextError, FormatError, GemmuleError, MissingFileError, ResourceError
+from ..errors import ArgumentError, ContextError, FormatError, GemmuleError
 from ..outputs.output import new_file
-from ..text.messages import check
+from . import words
 from .context_full import CHOICES
 from .tools import collect
+from .turns import checked
 
 _FIRST_LINE = re.compile(rb"gemmule-chat (\d) (\d{12}) ([0-9a-f]{64})\n")
 _FIRST_LINE_BYTES = 93
 _VERSION = 1
 _NO_DIGEST = "0" * 64
+_ANOTHER = "Pass a file that Chat.save wrote."
 _DAMAGED = "The file is damaged: go on from its turns with gemmule.read_chat, or take another copy of it."
 
 
@@ -124,12 +127,21 @@ def write(path: str | os.PathLike[str], saved: SavedChat, ids: NDArray[np.int32]
         ids: (N,) what `decoder` has seen, N = decoder.length.
 
     Raises:
+        ArgumentError: the turns are longer than any that can be read again.
         ArgumentError, MissingFileError: the path is none, or its folder is not there.
         ResourceError: the disk is full, or the system refuses to write there. Nothing is left then.
     """
     tokens = ids.astype("<i4").tobytes()
     parts = _parts(decoder, len(ids), [_NO_DIGEST] * (1 + len(decoder.extents(len(ids)))))
     begin = len(_words(saved, parts))  # whatever the digests are
+    if begin > words.MOST_BYTES:
+        raise ArgumentError(
+            f"{path}: the chat's turns and tools take {begin} bytes; expected at most {words.MOST_BYTES}",
+            remedy="Keep its messages yourself, and go on with a new chat.",
+            file=str(path),
+            expected=f"at most {words.MOST_BYTES} bytes",
+            found=f"{begin} bytes",
+        )
     size = begin + sum(part.bytes for part in parts)
     with new_file(path, size, sources=(), force=True) as file:
         digests, at = [], begin
@@ -225,17 +237,20 @@ def _lines(value: object) -> str:
     return "[\n" + ",\n".join("  " + json.dumps(each, ensure_ascii=False) for each in value) + "\n ]"
 
 
-def _read_words(file: Path, stream: BinaryIO) -> tuple[SavedChat, list[_Part], int]:
+def _read_words(file: Path, stream: BufferedReader) -> tuple[SavedChat, list[_Part], int]:
     """The file up to its parts, and where these begin."""
     line = stream.read(_FIRST_LINE_BYTES)
     found = _FIRST_LINE.fullmatch(line)
     if found is None:
-        what, remedy = "not the first line of a saved chat", "Pass a file that Chat.save wrote."
-        raise _damaged(file, what, "gemmule-chat 1 ...", repr(line[:20]), remedy=remedy)
+        what = "not the first line of a saved chat"
+        raise _damaged(file, what, "gemmule-chat 1 ...", repr(line[:20]), remedy=_ANOTHER)
     if int(found[1]) != _VERSION:
         what, remedy = "a version of the format that is not read here", "Update gemmule, or save the chat anew."
         raise _damaged(file, what, str(_VERSION), found[1].decode(), remedy=remedy)
     size = int(found[2])
+    if size > words.MOST_BYTES:
+        what, most = "JSON longer than any chat's", f"at most {words.MOST_BYTES} bytes"
+        raise _damaged(file, what, most, f"{size} bytes", remedy=_ANOTHER)
     if size > os.fstat(stream.fileno()).st_size - _FIRST_LINE_BYTES:
         raise _damaged(file, "an end before that of its JSON", f"{size} bytes of JSON", "fewer")
     text = stream.read(size)
@@ -243,7 +258,7 @@ def _read_words(file: Path, stream: BinaryIO) -> tuple[SavedChat, list[_Part], i
     if digest != found[3].decode():
         raise _damaged(file, "JSON whose checksum differs", found[3].decode(), digest)
     try:
-        saved, parts = _parse(json.loads(text))
+        saved, parts = _parse(words.parsed(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = error.message if isinstance(error, GemmuleError) else f"{type(error).__name__}: {error}"
         raise _damaged(file, f"JSON that is not of a chat: {reason}", "the JSON of a chat", reason) from None
@@ -266,7 +281,7 @@ def _parse(value: Mapping[str, Any]) -> tuple[SavedChat, list[_Part]]:
     if not parts or len(parts[0].shape) != 1:
         raise ValueError("no ids")
     saved = SavedChat(
-        messages=[] if value["messages"] == [] else check(value["messages"]),
+        messages=checked(value["messages"]),
         sampling={**value["sampling"]},
         settings=_settings(value["settings"]),
         model=model,
@@ -294,8 +309,9 @@ def _text(value: object) -> str:
     return value
 
 
-def _read_part(file: Path, stream: BinaryIO, part: _Part) -> NDArray[np.uint8]:
-    data = np.fromfile(stream, np.uint8, part.bytes)
+def _read_part(file: Path, stream: BufferedReader, part: _Part) -> NDArray[np.uint8]:
+    data = np.empty(part.bytes, np.uint8)
+    stream.readinto(data.data)
     digest = hashlib.sha256(data.data).hexdigest()
     if digest != part.sha256:
         place = "the ids" if part.layer is None else f"layer {part.layer}"
@@ -342,18 +358,12 @@ def _damaged(file: Path, what: str, expected: str, found: str, *, remedy: str = 
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Path, BinaryIO]]:
-    try:
-        file = Path(path).expanduser()
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Path, BufferedReader]]:
+    file = arguments.path("the chat's file", path)
+    with paths.reading(file):
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for its writer
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such file", remedy="Check the path.", file=str(path)) from None
-    except (TypeError, ValueError, RuntimeError):  # no path; a zero byte; ~nobody
-        raise ArgumentError(f"the chat's file is {path!r}; expected a path", expected="a path") from None
-    except OSError as error:
-        raise ResourceError(f"{path}: {error.strerror}", remedy="Make the file readable.", file=str(path)) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise FormatError(f"{file}: not a file", file=str(file), expected="a file", found="a folder or device")
-    with os.fdopen(descriptor, "rb") as stream:
+        raise _damaged(file, "not a file", "a file", "a folder or device", remedy=_ANOTHER)
+    with paths.reading(file), os.fdopen(descriptor, "rb") as stream:
         yield file, stream

@@ -6,11 +6,40 @@ from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
 
+from .. import arguments
 from ..generation.generate import Result
 from ..text.messages import plain
 from ..text.tool_calls import AnyToolCall, ToolCall
 
+# What each kind of message here holds beside its role.
+_MEMBERS: dict[str, dict[str, Any]] = {
+    "system": {"content": str},
+    "user": {"content": str},
+    "assistant": {"content": str, "reasoning": str, "tool_calls": list},
+    "tool": {"content": (str, dict), "name": str, "tool_call_id": str},
+}
+_OPTIONAL = {"reasoning", "tool_calls"}
 _NOT_EXECUTED = {"error": "not executed"}
+
+
+def checked(messages: Any) -> list[dict[str, Any]]:
+    """Messages from a file, plain data, which must be such as stand in a chat. Raises ValueError, KeyError, TypeError
+    or AttributeError for others."""
+    if not isinstance(messages, list):
+        raise TypeError(f"messages are {messages!r:.80}")
+    for place, message in enumerate(messages):
+        members = _MEMBERS[arguments.choice(f"the role of message {place}", message["role"], _MEMBERS)]
+        if not members.keys() - _OPTIONAL <= message.keys() - {"role"} <= members.keys():
+            raise ValueError(f"message {place} has {[*message]!r:.80}; expected role, {', '.join(members)}")
+        for key in message.keys() - {"role"}:
+            if not isinstance(message[key], members[key]):
+                raise TypeError(f"{key} of message {place} is {message[key]!r:.80}")
+        for call in message.get("tool_calls", []):
+            arguments.string(f"the id of a call in message {place}", call["id"])
+            arguments.string(f"the name of a call in message {place}", call["function"]["name"])
+            if not isinstance(call["function"]["arguments"], (dict, str)):
+                raise TypeError(f"the arguments of a call in message {place} are {call['function']['arguments']!r:.80}")
+    return messages
 
 
 def answer_message(answer: Result, name: str) -> dict[str, Any]:

@@ -14,6 +14,8 @@ Message = Mapping[str, Any]
 _ANSWER_MARKS = ("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", '<|"|>')
 _ANSWER_ROLES = ("assistant", "model")
 
+MOST_LEVELS = 80  # of lists and dicts in each other, those around a call's 64 among them
+
 _FIRST_STAND_IN = 0xF0000  # private-use plane 15: no text means anything by these
 
 
@@ -22,11 +24,26 @@ def plain(name: str, value: object) -> Any:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         text.encode()
+        copied = json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise ArgumentError(
             f"{name}: not plain data: {error}", remedy="Use dicts, lists, strings, numbers, booleans and None only."
         ) from None
-    return json.loads(text)
+    if _is_deep(copied):
+        raise ArgumentError(
+            f"{name}: lists and dicts lie more than {MOST_LEVELS} deep in each other",
+            remedy="Pass data with fewer levels, or as a text.",
+            expected=f"at most {MOST_LEVELS} levels",
+        )
+    return copied
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MOST_LEVELS + 1):
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list))]
+        level = [each for several in inner for each in several]
+    return bool(level)
 
 
 def check(messages: object) -> list[dict[str, Any]]:
