@@ -192,9 +192,13 @@ def test_generation_defaults(tmp_path, dense):
     assert (defaults.end_tokens, defaults.suppressed_tokens) == (ends | {5, 6}, (7, 8))
 
 
-def test_wrong_generation_defaults(tmp_path, dense):
-    path = dense.with_keys(general__sampling__top_p=(F32, 1.5)).write(tmp_path / "a.gguf")
-    with pytest.raises(gemmule.FormatError, match="top_p") as error:
+@pytest.mark.parametrize(
+    ("key", "value"), [("top_p", (F32, 1.5)), ("top_p", (F64, 1e300)), ("temp", (F64, -1e300)), ("temp", (F64, 1e300))]
+)
+def test_wrong_generation_defaults(tmp_path, dense, key, value):
+    """Doubles that float32 does not hold among them; numpy does not warn of those."""
+    path = dense.with_keys(**{"general__sampling__" + key: value}).write(tmp_path / "a.gguf")
+    with pytest.raises(gemmule.FormatError, match=key) as error:
         load(path)
     assert error.value.file == str(path)
 

@@ -243,4 +243,7 @@ def _ids(name: str, value: object) -> list[int]:
 
 def decimal(value: Any) -> Any:
     """A float32 of a GGUF file as the decimal that was meant: 0.95, not 0.949999988."""
-    return float(str(np.float32(value))) if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    with np.errstate(over="ignore"):  # a double may be beyond; infinity is then refused as whatever it stands for
+        return float(str(np.float32(value)))
