@@ -8,7 +8,6 @@ import json
 import os
 import re
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from gemmule._core.testing import gguf
 import gemmule
 from checkpoints import make_checkpoint, write_safetensors
 from fakes import TOKENIZER
-from gemmule.errors import GemmuleError
+from gemmule.errors import FormatError, GemmuleError
 from gemmule.reference import read_folder
 from hostile import config_cases, gguf_model_cases, template_cases
 from hostile.case import LOOKS, Case
@@ -92,9 +91,14 @@ def test_to_those_who_only_look(case: Case, tmp_path, capfd):
     path = case.write(tmp_path)
     for look in LOOKS:
         begin = time.process_time()
-        with suppress(GemmuleError):
+        try:
             str(look(path))
+        except GemmuleError as error:
+            said = error
+        else:
+            said = None
         assert time.process_time() - begin < 2
+        assert not isinstance(said, FormatError) or (said.expected and said.found and said.remedy), str(said)
     assert capfd.readouterr() == ("", "")
 
 

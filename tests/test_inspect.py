@@ -306,7 +306,7 @@ def test_what_is_no_checkpoint(look, tmp_path):
         look(tmp_path)
     make_checkpoint(tmp_path / "good")
     (tmp_path / "good" / "config.json").write_text('{"model_type": "gemma4", "num_hidden_layers": "many"}')
-    with pytest.raises(gemmule.FormatError, match="not the config"):
+    with pytest.raises(gemmule.FormatError, match="text_config"):
         look(tmp_path / "good")
     make_checkpoint(tmp_path / "good")
     os.truncate(tmp_path / "good" / "model.safetensors", 5000)

@@ -24,7 +24,7 @@ WRONG_FIELDS = {
     "num_attention_heads": [0, 1 << 13],
     "num_key_value_heads": [0, 3],
     "head_dim": [0, 33, 1 << 15],
-    "global_head_dim": [0, 63, None],
+    "global_head_dim": [0, 63, None, ""],
     "intermediate_size": [0, 1 << 21],
     "sliding_window": [0, 1 << 25, None],
     "max_position_embeddings": [0, 1 << 25],

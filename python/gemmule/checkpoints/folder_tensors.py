@@ -12,7 +12,7 @@ from typing import Any
 from .. import _core, paths
 from ..errors import FormatError
 from . import checkpoint
-from .shapes import SizeError, TextShape, bare_name
+from .shapes import TextShape, bare_name
 from .tensors import (
     CACHE_SCALE,
     FLOAT_BYTES,
@@ -123,20 +123,17 @@ def weight_bytes(folder: Path) -> int:
 
 def _read_shape(file: Path, config: dict[str, Any]) -> TextShape:
     """What config.json asks for. Raises FormatError where it is no text model's."""
-    what, remedy = "not the config of a Gemma 4 text model", "Download the file again."
     try:
         return TextShape.read(config)
-    except SizeError as error:
-        raise FormatError(
-            f"{file}: {what}: {error}",
-            remedy=remedy,
-            file=str(file),
-            tensor=error.key,
-            expected=error.expected,
-            found=error.found,
-        ) from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise FormatError(f"{file}: {what}: {error!r}", remedy=remedy, file=str(file)) from None
+        _core.check_checkpoint(str(file.parent))  # which key it is, and where, is what loading says
+        raise FormatError(
+            f"{file}: not the config of a Gemma 4 text model: {error!r}",
+            remedy="Download the file again.",
+            file=str(file),
+            expected="the config of a Gemma 4 text model",
+            found=repr(error),
+        ) from None
 
 
 def _module(name: str) -> tuple[str, str]:

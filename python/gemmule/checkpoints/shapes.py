@@ -74,8 +74,8 @@ class TextShape:
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> TextShape:
-        """From what config.json holds. Raises KeyError, TypeError, AttributeError or ValueError where that is no such
-        config, SizeError where a size is none that a model has."""
+        """From what config.json holds. Raises KeyError, TypeError, AttributeError, IndexError or ValueError where that
+        is no such config."""
         text = config.get("text_config", config)
         unified = "unified" in str(text.get("model_type", ""))
         experts = bool(text.get("enable_moe_block", False)) and not unified
@@ -212,23 +212,13 @@ def layer_number(name: str) -> int | None:
     return int(number) if re.fullmatch("0|[1-9][0-9]{0,8}", number) else 10**9
 
 
-class SizeError(ValueError):
-    """A size in a config that no model has.
-
-    Attributes:
-        key, expected, found: of the message.
-    """
-
-    def __init__(self, key: str, expected: str, found: str) -> None:
-        super().__init__(f"{key} is {found}; expected {expected}")
-        self.key, self.expected, self.found = key, expected, found
-
-
 def _size(fields: Mapping[str, Any], key: str, absent: int | None, most: int = 1 << 24) -> int:
     """The number of `key`, in 0..most: as long as what is asked of it later may be. None means 0."""
-    value = fields.get(key, absent) or 0
+    value = fields.get(key, absent)
+    if value is None:
+        return 0
     if not isinstance(value, (int, float)) or not 0 <= value <= most:
-        raise SizeError(key, f"0 to {most}", f"{value!r:.80}")
+        raise ValueError(f"{key} is {value!r:.80}; expected 0 to {most}")
     return int(value)
 
 
