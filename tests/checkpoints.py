@@ -401,3 +401,17 @@ def write_safetensors(path: Path, tensors: dict[str, np.ndarray], header_padding
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8 + header_padding)
     path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(np.asarray(t).tobytes() for t in tensors.values()))
+
+
+def add_zeros(folder: Path, name: str, dtype: str, shape: list[int], size: int) -> Path:
+    """Adds a tensor of `size` bytes, all zero, in a file of its own that takes no room on the disk; the folder."""
+    (folder / "model.safetensors").rename(folder / "others.safetensors")
+    header = (folder / "others.safetensors").read_bytes()
+    names = json.loads(header[8 : 8 + int.from_bytes(header[:8], "little")]).keys() - {"__metadata__"}
+    files = dict.fromkeys(names, "others.safetensors") | {name: "zeros.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    text = json.dumps({name: {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}}).encode()
+    with (folder / "zeros.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + size)
+    return folder

@@ -11,7 +11,7 @@ import pytest
 
 import gemmule
 import hostile_gguf
-from checkpoints import make_checkpoint, write_safetensors
+from checkpoints import add_zeros, make_checkpoint, write_safetensors
 from compressed_folders import repacked
 from gemmule.checkpoints.code_usage import code_usage
 from gemmule.checkpoints.contents import contents
@@ -22,6 +22,7 @@ from gemmule.reference.safetensors import read_file
 from gguf_models import make_gguf
 from golden_cases import FIXTURES
 from hostile_gguf import STRING, TYPES, tensor
+from memory_peak import peak_growth
 
 GGUF = sorted(FIXTURES.glob("gguf_*/*.gguf"))
 FOLDERS = ("e2b", "e4b", "dense", "moe", "mobile", "mobile_absmax", "ct_w4a16")
@@ -159,6 +160,26 @@ def test_code_usage_is_what_the_codes_are():
     few = code_usage(FIXTURES / "mobile_absmax", rows=3)
     assert 0 < few["lm_head"].sum() < usage["lm_head"].sum()
     assert few.keys() == usage.keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "size"), [(FIXTURES / "mobile_absmax", 16), (FIXTURES / "gguf_kquant/model-Q4_K_M.gguf", 250)], ids=str
+)
+def test_code_usage_of_rows_in_parts(path, size, monkeypatch):
+    whole = code_usage(path)
+    monkeypatch.setattr(gemmule.checkpoints.tensors, "_PIECE_BYTES", size)
+    parts = code_usage(path)
+    assert parts.keys() == whole.keys()
+    assert all(np.array_equal(parts[module], whole[module]) for module in whole)
+
+
+def test_code_usage_takes_little_memory(tmp_path):
+    """Of 100 MB of codes in one row."""
+    size = 100_000_000
+    folder = add_zeros(make_checkpoint(tmp_path), "codes", "U8", [size], size)
+    counts = []
+    assert peak_growth(lambda: counts.append(code_usage(folder)["codes"])) < 30e6
+    assert counts[0][0] == size
 
 
 @pytest.mark.parametrize("path", GGUF, ids=lambda path: path.stem)

@@ -75,6 +75,8 @@ MOBILE = {
     "activation scales of rows": ("mlp.gate_proj.input_activation_scale", of_shape(4), "one BF16"),
     "no activation scale": ("mlp.gate_proj.input_activation_scale", gone, "missing"),
     "a cache scale that is infinite": ("self_attn.k_cache_scale", filled(np.inf), "not a finite number"),
+    "a cache scale of no elements": ("self_attn.k_cache_scale", of_shape(0), "one BF16"),
+    "a cache scale of no rows": ("self_attn.v_cache_scale", of_shape(0, 1), "one BF16"),
 }
 WORDS = {
     "words in rows of another length": ("mlp.gate_proj.weight_packed", lambda x: x[:, :-1], "elements a word"),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .. import _core
 from .contents import contents
 from .shapes import TOWERS
-from .tensors import WEIGHT, Tensor
+from .tensors import WEIGHT, Piece, Tensor
 
 
 def code_usage(path: str | os.PathLike[str], *, rows: int = 64) -> dict[str, NDArray[np.int64]]:
@@ -35,14 +35,17 @@ def _count_codes(tensor: Tensor, rows: int) -> NDArray[np.int64]:
     step = max(1, tensor.rows // rows)
     counts = np.zeros(2**tensor.bits, np.int64)
     for row in range(0, tensor.rows, step):
-        data = np.asarray(tensor.read_rows(row, 1).view(np.uint8)).ravel()
-        if tensor.is_blocks:
-            counts += _core.count_codes(data, tensor.dtype.lower())
-            continue
-        data = data[: tensor.columns * tensor.bits // 8]
-        if tensor.dtype == "I8":
-            data ^= 0x80  # two's complement, so that the lowest comes first
-        for shift in range(0, 8, tensor.bits):
-            codes = (data >> shift) & (2**tensor.bits - 1)
-            counts += np.bincount(codes, minlength=len(counts))
+        for piece in tensor.pieces(row, 1):
+            counts += _codes_in(tensor, piece)
+    return counts
+
+
+def _codes_in(tensor: Tensor, piece: Piece) -> NDArray[np.int64]:
+    if tensor.is_blocks:
+        return _core.count_codes(piece.values, tensor.dtype.lower())
+    flip = 0x80 if tensor.dtype == "I8" else 0  # two's complement, so that the lowest comes first
+    data = tensor.packed(piece).ravel() ^ flip
+    counts = np.zeros(2**tensor.bits, np.int64)
+    for shift in range(0, 8, tensor.bits):
+        counts += np.bincount((data >> shift) & (2**tensor.bits - 1), minlength=len(counts))
     return counts

@@ -264,14 +264,14 @@ def _drafter(folder: Path | None, shape: TextShape) -> int:
 
 
 def _has_cache_scales(tensors: Tensors) -> bool:
-    stored = {bare_name(t.name): t for t in tensors.all if t.role == CACHE_SCALE and t.is_float}
+    stored = {bare_name(t.name): t for t in tensors.all if t.role == CACHE_SCALE}
     names = [
         f"layers.{i}.self_attn.{what}_cache_scale"
         for i, layer in enumerate(tensors.shape.layers)
         if layer.owner == i
         for what in "kv"
     ]
-    return all(name in stored and stored[name].read_rows(0, 1)[0, 0] > 0 for name in names)
+    return all(name in stored and (stored[name].single() or 0) > 0 for name in names)
 
 
 def _sums(tensors: Tensors, kinds: list[str]) -> dict[str, int]:

@@ -249,7 +249,7 @@ def _encodings(weights: Sequence[Tensor]) -> tuple[Encoding, ...]:
 
 def _scales(tensors: Tensors, role: str) -> Scales:
     of_role = [tensor for tensor in tensors.all if tensor.role == role and tensor.is_float]
-    values = np.array([tensor.read_rows(0, 1)[0, 0] for tensor in of_role if tensor.elements == 1], np.float64)
+    values = np.array([value for tensor in of_role if (value := tensor.single()) is not None])
     used = values[values != 0]
     least, largest = (float(used.min()), float(used.max())) if used.size else (None, None)
     return Scales(count=len(of_role), zero=int((values == 0).sum()), least=least, largest=largest)

@@ -29,7 +29,24 @@ FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I8": "i1", "U8": "u1", "I32": "<i4", "I64": "<i8"}
 _BLOCKS = re.compile(r"Q(\d)_[0-9K]")  # GGUF's types whose blocks hold their scales; the number: bits of a code
 
-_PIECE_BYTES = 4 << 20
+_PIECE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of a tensor, or a part of a long one.
+
+    Attributes:
+        row: the number of the first.
+        at: of a part: bytes of the row in front of it.
+        bytes: how many they are in the file.
+        values: (rows, values of a row) as they are stored, BF16 widened to float32.
+    """
+
+    row: int
+    at: int
+    bytes: int
+    values: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,13 @@ class Tensor:
 
     @property
     def rows(self) -> int:
-        return math.prod(self.shape[:-1])
+        """1 at least: all is one row where there is none, and where rows of small floats begin within a byte."""
+        rows = math.prod(self.shape[:-1])
+        return rows if rows and self.bytes % rows == 0 else 1
+
+    @property
+    def row_bytes(self) -> int:
+        return self.bytes // self.rows
 
     @property
     def columns(self) -> int:
@@ -84,26 +107,43 @@ class Tensor:
         """The number of the layer that it belongs to."""
         return layer_number(bare_name(self.module))
 
-    def read_rows(self, first: int, count: int) -> NDArray[Any]:
-        """Rows [first, first + count) as they are stored, (count, values of a row); BF16 widened to float32."""
-        row_bytes = self.bytes // self.rows
+    def single(self) -> float | None:
+        """The value of a tensor that is one float, such as a scale; None of any other."""
+        if not self.is_float or self.elements != 1:
+            return None
+        return float(next(self.pieces()).values.item())
+
+    def packed(self, piece: Piece) -> NDArray[np.uint8]:
+        """The bytes of a piece that hold codes, (rows, bytes): a row of words may have room for more."""
+        used = max(0, self.columns * self.bits // 8 - piece.at)
+        return piece.values.view(np.uint8).reshape(len(piece.values), -1)[:, :used]
+
+    def pieces(self, first: int = 0, count: int | None = None) -> Iterator[Piece]:
+        """Rows [first, first + count), if nothing else is said all, in pieces of a megabyte at most."""
+        end, row_bytes = self.rows if count is None else first + count, self.row_bytes
+        if row_bytes == 0:
+            return
+        if row_bytes <= _PIECE_BYTES:
+            step, part = _PIECE_BYTES // row_bytes, row_bytes
+        else:  # a part ends where a number does, or a block; those have 32 or 256 elements
+            unit = 256 * row_bytes // self.columns if self.is_blocks else 8
+            step, part = 1, _PIECE_BYTES // unit * unit
+        for row in range(first, end, step):
+            rows = min(step, end - row)
+            for at in range(0, row_bytes, part):
+                size = rows * min(part, row_bytes - at)
+                data = self._read(row * row_bytes + at, size)
+                yield Piece(row, at, size, values_of(data, self.dtype).reshape(rows, -1))
+
+    def _read(self, first: int, size: int) -> NDArray[np.uint8]:
+        """So many bytes, from the byte `first` on."""
         try:
-            data = np.fromfile(
-                self.file, dtype=np.uint8, count=count * row_bytes, offset=self.offset + first * row_bytes
-            )
+            data = np.fromfile(self.file, dtype=np.uint8, count=size, offset=self.offset + first)
         except OSError as error:
             raise ResourceError(f"{self.file}: {error.strerror}", file=str(self.file), tensor=self.name) from None
-        if data.size != count * row_bytes:
+        if data.size != size:
             raise FormatError(f"{self.file}: the file has become shorter", file=str(self.file), tensor=self.name)
-        return values_of(data, self.dtype).reshape(count, -1)
-
-    def pieces(self) -> Iterator[tuple[int, NDArray[Any]]]:
-        """All rows in pieces of a few megabytes: (number of the first row, rows)."""
-        if self.bytes == 0:
-            return
-        step = max(1, _PIECE_BYTES * self.rows // self.bytes)
-        for first in range(0, self.rows, step):
-            yield first, self.read_rows(first, min(step, self.rows - first))
+        return data
 
 
 class Tensors(ABC):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from ..table import amount, in_lines
 from . import hub_record
 from .contents import contents
 from .shapes import ATTENTION, EXPERTS, HEAD, MLP, NORMS, PER_LAYER_INPUTS
-from .tensors import WEIGHT, WEIGHT_SCALE, Tensor
+from .tensors import WEIGHT, WEIGHT_SCALE, Piece, Tensor
 
 # A dead or saturated row is a fault where every row matters; tables have rows of tokens that were never trained.
 _EVERY_ROW_MATTERS = (ATTENTION, MLP, EXPERTS, PER_LAYER_INPUTS, HEAD, NORMS)
@@ -118,7 +117,9 @@ def verify(path: str | os.PathLike[str], *, progress: bool = True) -> Report:
     names |= {name for name in known if paths.is_file(tensors.root / name) and not name.endswith(".gguf")}
     sizes = {name: (tensors.root / name).stat().st_size for name in sorted(names)}
     files, findings = [], []
-    with Progress(sum(sizes.values()) + sum(t.bytes for t in tensors.all), "B", wanted=progress) as bar:
+    work = sum(sizes.values()) + sum(tensor.bytes for tensor in tensors.all)
+    # NaN is looked for, and no reason for numpy to print a warning.
+    with Progress(work, "B", wanted=progress) as bar, np.errstate(invalid="ignore"):
         for name, size in sizes.items():
             expected = known[name].sha256 if name in known else None
             found = hub_record.sha256_of(tensors.root / name, bar)
@@ -134,41 +135,65 @@ def verify(path: str | os.PathLike[str], *, progress: bool = True) -> Report:
 def _look_at(tensor: Tensor, bar: Progress) -> Iterator[Finding]:
     counts: Counter[str] = Counter()
     first: dict[str, int] = {}
-    for start, rows in tensor.pieces():
-        for what, places in _faults(tensor, rows):
-            if places.size:
-                step = tensor.columns if what in ("not finite", "negative scale") else 1
-                first.setdefault(what, start * step + int(places[0]))
-                counts[what] += places.size
-        bar.advance(rows.nbytes, tensor.name)
-    for what, count in counts.items():
+
+    def count(what: str, start: int, places: NDArray[np.int64]) -> None:
+        if places.size:
+            first.setdefault(what, start + int(places[0]))
+            counts[what] += places.size
+
+    marks = _EVERY_MARK
+    for piece in tensor.pieces():
+        seen = _look(tensor, piece)
+        start = piece.row * tensor.columns + piece.at * tensor.columns // tensor.row_bytes
+        count("not finite", start, seen.not_finite)
+        count("negative scale", start, seen.negative)
+        marks = marks & seen.marks  # of all parts so far
+        if piece.at + piece.bytes >= tensor.row_bytes:
+            dead = (marks & _core.ZERO).astype(bool)
+            count("dead rows", piece.row, np.flatnonzero(dead))
+            count("saturated rows", piece.row, np.flatnonzero(~dead & (marks & (_core.LOWEST | _core.HIGHEST) != 0)))
+            marks = _EVERY_MARK
+        bar.advance(piece.bytes, tensor.name)
+    for what, number in counts.items():
         matters = tensor.kind in _EVERY_ROW_MATTERS or what in ("not finite", "negative scale")
-        yield Finding(tensor.name, what, count, first[what], wrong=matters)
+        yield Finding(tensor.name, what, number, first[what], wrong=matters)
 
 
-def _faults(tensor: Tensor, rows: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """(what is wrong, where) for some rows as they are stored: places in them, or rows."""
+_EVERY_MARK = np.full(1, _core.ZERO | _core.LOWEST | _core.HIGHEST, np.uint8)
+
+
+@dataclass
+class _Seen:
+    """In one piece of a tensor: the elements that are not finite and those that are negative and must not be, and for
+    each row the marks, as blocks have them, of what all elements are: ZERO, LOWEST, HIGHEST."""
+
+    marks: NDArray[np.uint8]
+    not_finite: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    negative: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+def _look(tensor: Tensor, piece: Piece) -> _Seen:
+    values = piece.values
+    seen = _Seen(np.zeros(len(values), np.uint8))
     if tensor.is_float:
-        flat = rows.ravel()
-        yield "not finite", np.flatnonzero(~np.isfinite(flat))
+        seen.not_finite = np.flatnonzero(~np.isfinite(values))
         if tensor.role != WEIGHT:
-            yield "negative scale", np.flatnonzero(flat < 0)
+            seen.negative = np.flatnonzero(values < 0)
         if tensor.role == WEIGHT_SCALE or (tensor.role == WEIGHT and len(tensor.shape) > 1):
-            yield "dead rows", np.flatnonzero(~rows.any(axis=1))
+            seen.marks[~values.any(axis=1)] = _core.ZERO
     elif tensor.is_blocks:
-        marks = _core.mark_blocks(rows, tensor.dtype.lower()).reshape(len(rows), -1)
-        not_finite = (marks & _core.NOT_FINITE).astype(bool)
-        dead = (marks & _core.ZERO).all(axis=1)
-        saturated = (marks & _core.LOWEST).all(axis=1) | (marks & _core.HIGHEST).all(axis=1)
-        yield "not finite", np.flatnonzero(np.repeat(not_finite, tensor.columns // marks.shape[1]))
-        yield "dead rows", np.flatnonzero(dead)
-        yield "saturated rows", np.flatnonzero(saturated & ~dead)
+        marks = _core.mark_blocks(values, tensor.dtype.lower())
+        elements = piece.bytes * tensor.columns // tensor.row_bytes // marks.size
+        seen.not_finite = np.flatnonzero(np.repeat(marks & _core.NOT_FINITE, elements))
+        seen.marks = np.bitwise_and.reduce(marks.reshape(len(values), -1), axis=1)
     elif tensor.role == WEIGHT and tensor.bits in (2, 4, 8):
-        data = rows.view(np.uint8).reshape(len(rows), -1)[:, : tensor.columns * tensor.bits // 8]
-        lowest, zero, highest = (0x80, 0x00, 0x7F) if tensor.dtype == "I8" else _BYTES[tensor.bits]
-        uniform = (data == data[:, :1]).all(axis=1)
-        yield "dead rows", np.flatnonzero(uniform & (data[:, 0] == zero))
-        yield "saturated rows", np.flatnonzero(uniform & ((data[:, 0] == lowest) | (data[:, 0] == highest)))
+        data = tensor.packed(piece)
+        if data.size:
+            lowest, zero, highest = (0x80, 0x00, 0x7F) if tensor.dtype == "I8" else _BYTES[tensor.bits]
+            uniform = (data == data[:, :1]).all(axis=1)
+            for byte, mark in ((lowest, _core.LOWEST), (zero, _core.ZERO), (highest, _core.HIGHEST)):
+                seen.marks[uniform & (data[:, 0] == byte)] = mark
+    return seen
 
 
 # Bits of a code stored with an offset -> the byte that holds only lowest codes, only zeros, only highest codes.
