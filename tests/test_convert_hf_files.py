@@ -240,6 +240,12 @@ def test_what_loading_would_refuse_is_not_written(tmp_path, key, to):
     assert [path.name for path in tmp_path.iterdir()] == ["a.gguf"]
 
 
+def test_a_chat_template_that_is_a_number_is_left_out(tmp_path):
+    """The way out of a file that has one: chats refuse it."""
+    metadata = read_metadata(PURE) | {"tokenizer.chat_template": Value(Kind.U32, 7)}
+    assert "chat_template.jinja" not in made_of(with_metadata(tmp_path / "a.gguf", PURE, metadata), text_config(E2B))
+
+
 def test_a_chat_template_that_is_no_text(tmp_path):
     metadata = read_metadata(PURE) | {"tokenizer.chat_template": Value(Kind.STRING, "a\udcff")}
     files = made_of(with_metadata(tmp_path / "a.gguf", PURE, metadata), text_config(E2B))

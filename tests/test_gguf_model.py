@@ -453,6 +453,22 @@ def test_text_needs_a_tokenizer(tmp_path, dense):
         model.generate("Once")
 
 
+def test_a_file_without_a_chat_template_has_no_room_for_one(tmp_path, dense):
+    path = dense.with_keys(tokenizer__chat_template=None).write(tmp_path / "a.gguf")
+    with pytest.raises(gemmule.UnsupportedError, match="no chat template") as caught:
+        load(path).chat()
+    assert "folder that gemmule convert makes" in caught.value.remedy
+
+
+def test_a_chat_template_without_thinking_in_a_file(tmp_path, dense):
+    template = (STRING, "{{ messages[0].content }}")
+    path = dense.with_keys(tokenizer__chat_template=template).write(tmp_path / "a.gguf")
+    with pytest.raises(gemmule.UnsupportedError, match="no switch for thinking") as caught:
+        load(path).chat(thinking=True)
+    assert caught.value.file == str(path)
+    assert "folder that gemmule convert makes" in caught.value.remedy
+
+
 @pytest.mark.parametrize("kind", [U8, I8, I16, U32, I64, U64])
 def test_token_types_of_any_integer_type(tmp_path, dense, kind):
     types = dense.keys["tokenizer.ggml.token_type"][1].items

@@ -398,6 +398,15 @@ TOKENIZERS_REFUSED = {
     ),
 }
 
+# Chat templates that are no text.
+TEMPLATES = {
+    "a number": (U32, 7),
+    "a float": (F64, NAN),
+    "a flag": (BOOL, False),
+    "several": (ARRAY, Array(STRING, ["{{ messages }}"])),
+    "none": (ARRAY, Array(STRING, [])),
+}
+
 # Names of tensors that no model has: numbers out of range, odd forms. They are unknown, and nothing else.
 ODD_NAMES = (
     "blk.99999999999999999999.attn_q.weight",
@@ -477,4 +486,8 @@ def cases() -> Iterator[Case]:
             yield case(f"tokenizer: {name}", with_tokenizer(changes), match, error, key, tokenizer_of)
     merges = dense().keys["tokenizer.ggml.merges"][1].items
     twice = with_tokenizer({"merges": (ARRAY, Array(STRING, [*merges, merges[7]]))})
+    for name, value in TEMPLATES.items():
+        file = dense().with_keys(tokenizer__chat_template=value)
+        key = "tokenizer.chat_template"
+        yield case(f"chat templates: {name}", file, "expected a string", FormatError, key, tokenizer_of)
     yield case("tokenizer: a merge twice", twice, "twice", FormatError, "merge .*", tokenizer_of)

@@ -24,6 +24,7 @@ from ..generation.prefixes import Prefixes
 from ..generation.rewinding import rewound
 from ..generation.sampling import GenerationOptions, Sampling
 from ..text.answer import Marks
+from ..text.template import put_another
 from ..text.tokenizer import Tokenizer
 from ..text.tool_calls import AnyToolCall
 from . import chat_file
@@ -392,16 +393,15 @@ class Chat:
             return self._marks is None or render(asked, **option) == render(asked)
 
         if self._thinking and changes_nothing(enable_thinking=True):
-            raise _unsupported("has no switch for thinking", "thinking=False")
+            raise self._unsupported("has no switch for thinking", "thinking=False")
         if self._tools and changes_nothing(tools=self._schemas):
-            raise _unsupported("has no place for tools", "no tools")
+            raise self._unsupported("has no place for tools", "no tools")
 
-
-def _unsupported(reason: str, remedy: str) -> UnsupportedError:
-    return UnsupportedError(
-        f"this checkpoint's chat template {reason}",
-        remedy=f"Use {remedy}, or put the template that the model's maker publishes into chat_template.jinja.",
-    )
+    def _unsupported(self, reason: str, remedy: str) -> UnsupportedError:
+        file = self._tokenizer.need_template().file
+        return UnsupportedError(
+            f"{file}: the chat template {reason}", remedy=f"{put_another(file)}, or use {remedy}.", file=str(file)
+        )
 
 
 def _full(context: int) -> ContextError:

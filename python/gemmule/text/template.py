@@ -15,7 +15,7 @@ from typing import IO, Any
 import minijinja
 
 from .. import _core, forks, paths
-from ..checkpoints.checkpoint import read_json
+from ..checkpoints.checkpoint import is_gguf, read_json
 from ..errors import ArgumentError, FormatError
 from . import template_worker
 
@@ -31,6 +31,8 @@ SECONDS = 2.0
 FUEL = 50_000_000
 LONGEST = 2 << 20  # characters of the rendered text: more than a context of 262,144 tokens holds
 LONGEST_SOURCE = 1 << 20  # bytes of a template; Google's has 12 thousand
+
+_GGUF_KEY = "tokenizer.chat_template"
 
 # Waiting for the helper, start-up included: its own clock of SECONDS runs only while it renders.
 _PATIENCE_S = 30.0
@@ -76,8 +78,17 @@ class ChatTemplate:
     @classmethod
     def of_gguf(cls, metadata: Mapping[str, Any], file: Path, *, trusted: bool = False) -> ChatTemplate | None:
         """That of a GGUF file's metadata; None where there is none, or an empty one."""
-        source = metadata.get("tokenizer.chat_template")
-        return cls(source, file, trusted) if isinstance(source, str) and source else None
+        source = metadata.get(_GGUF_KEY)
+        if source is None or isinstance(source, str):
+            return cls(source, file, trusted) if source else None
+        raise FormatError(
+            f"{file}: {_GGUF_KEY}: a value of the wrong type; expected a string; found {source!r:.80}",
+            remedy=f"{put_another(file)}, which leaves this one out.",
+            file=str(file),
+            tensor=_GGUF_KEY,
+            expected="a string",
+            found=f"{source!r:.80}",
+        )
 
     def render(self, context: dict[str, Any]) -> str:
         """The text of `context` (messages and the rest, plain data). Raises ArgumentError where the template refuses
@@ -133,19 +144,25 @@ class ChatTemplate:
     def _failure(self, reason: str) -> FormatError:
         return FormatError(
             f"{self.file}: the chat template cannot be rendered: {reason}",
-            remedy="Put the template that the model's maker publishes into chat_template.jinja, or, "
-            "if you trust this one and it only needs more, load with trust_template=True.",
+            remedy=f"{put_another(self.file)}, or, if you trust this one and it only needs more, load with "
+            "trust_template=True.",
             file=str(self.file),
             expected="a template that can be rendered",
             found=reason,
         )
 
 
+def put_another(file: Path) -> str:
+    """What to do where a template will not do, without a full stop. A GGUF file has no room for another."""
+    where = " of the folder that gemmule convert makes of this file" if is_gguf(file) else ""
+    return f"Put the template that the model's maker publishes into chat_template.jinja{where}"
+
+
 def _refuse_long(file: Path, length: int) -> None:
     if length > LONGEST_SOURCE:
         raise FormatError(
             f"{file}: the chat template is too long: expected at most {LONGEST_SOURCE} bytes; found {length}",
-            remedy="Put the template that the model's maker publishes into chat_template.jinja.",
+            remedy=f"{put_another(file)}.",
             file=str(file),
             tensor="chat_template",
             expected=f"at most {LONGEST_SOURCE} bytes",

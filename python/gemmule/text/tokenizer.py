@@ -13,7 +13,7 @@ from .. import _core, arguments
 from ..checkpoints import checkpoint
 from ..errors import ArgumentError, FormatError, UnsupportedError
 from .messages import Message, Shield, check, plain
-from .template import ChatTemplate
+from .template import ChatTemplate, put_another
 
 _SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"  # a space inside an entry's text
 
@@ -74,9 +74,8 @@ class Tokenizer:
         cls, core: _core.Tokenizer, metadata: Mapping[str, Any], file: Path, *, trust_template: bool = False
     ) -> Tokenizer:
         """The tokenizer that a GGUF file describes in its metadata."""
-        template = ChatTemplate.of_gguf(metadata, file, trusted=trust_template)
         # Gemma's special tokens are spelled alike everywhere; the ids in the metadata are those of these.
-        return cls(core, {}, template, file)
+        return cls(core, {}, ChatTemplate.of_gguf(metadata, file, trusted=trust_template), file)
 
     @property
     def chat_template(self) -> str | None:
@@ -188,7 +187,7 @@ class Tokenizer:
         if self._template is None:
             raise UnsupportedError(
                 f"{self._place}: this checkpoint has no chat template",
-                remedy="Use generate() with plain text, or put the model's chat_template.jinja into the folder.",
+                remedy=f"{put_another(self._place)}, or use generate() with plain text.",
                 file=str(self._place),
             )
         return self._template
