@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from .. import arguments
 from ..errors import ArgumentError
+from . import structure_bounds
 from .json_types import instance_of, schema_of
 
 Schema = dict[str, Any] | type
@@ -46,22 +47,32 @@ class Structure:
         if schema is not None:
             return cls._of_schema(schema)
         if regex is not None:
-            return cls("regex", arguments.string("regex", regex))
-        return None if grammar is None else cls("grammar", arguments.string("grammar", grammar))
+            return cls("regex", _text("regex", regex))
+        if grammar is None:
+            return None
+        structure_bounds.check_grammar(_text("grammar", grammar))
+        return cls("grammar", grammar)
 
     @classmethod
     def _of_schema(cls, schema: object) -> Structure:
-        if isinstance(schema, type) and dataclasses.is_dataclass(schema):
-            return cls("schema", json.dumps(schema_of(schema)), schema)
-        if not isinstance(schema, dict):
+        type_ = schema if isinstance(schema, type) and dataclasses.is_dataclass(schema) else None
+        if type_ is None and not isinstance(schema, dict):
             raise ArgumentError(
                 f"schema is {schema!r:.80}; expected a dict, or a dataclass (its type, no instance)",
                 expected="a dict or a dataclass",
             )
+        data = schema if type_ is None else schema_of(type_)
         try:
-            return cls("schema", json.dumps(schema, allow_nan=False))
+            source = json.dumps(data, ensure_ascii=False, allow_nan=False)
+            source.encode()
         except (TypeError, ValueError, RecursionError) as error:
-            raise ArgumentError(f"schema is no JSON: {error}", expected="what JSON can write") from None
+            raise ArgumentError(
+                f"schema is no JSON: {error}",
+                remedy="Use dicts, lists, strings, finite numbers, booleans and None only.",
+                expected="what JSON can write",
+            ) from None
+        structure_bounds.check_schema(source)
+        return cls("schema", source, type_)
 
     def parse(self, text: str) -> Any:
         """A complete answer: as an instance of the dataclass, as the value that its JSON says, or None."""
@@ -69,6 +80,20 @@ class Structure:
             return None
         value = json.loads(text, parse_int=_integer)
         return value if self.type is None else instance_of(self.type, value)
+
+
+def _text(name: str, value: object) -> str:
+    text = arguments.string(name, value)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ArgumentError(
+            f"{name}: no Unicode at character {error.start}: half of a surrogate pair",
+            remedy="Write the whole character.",
+            expected="Unicode",
+            found=repr(text[error.start]),
+        ) from None
+    return text
 
 
 def _integer(digits: str) -> int:
