@@ -1,6 +1,8 @@
 """What a schema or a grammar must not ask of llguidance is refused before it is asked."""
 
 import json
+import subprocess
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -130,3 +132,31 @@ def test_depths_at_the_bounds(fairy):
     for schema in (nested(120), chain(141), chain_of_arrays()):
         assert fairy.generate("A", schema=schema, max_tokens=1).tokens
         assert fairy.generate("A", grammar=f"start: %json {json.dumps(schema)}", max_tokens=1).tokens
+
+
+ENDLESS = [
+    {"grammar": "start: /b+/ start"},
+    {"grammar": "start: /b*/ start // and so on"},
+    {"grammar": "start: a+\na: /b+/ a"},
+    {"grammar": 'start: /b+/ "b" "c"'},
+    {"grammar": '%llguidance {"no_forcing": false}\nstart: %lark {\nstart: /b+/ start\n}'},
+    {"schema": {"x-guidance": {"item_separator": "1+"}, "type": "array", "items": {"const": 1}, "minItems": 3}},
+]
+
+
+def test_what_never_ends():
+    """As many tokens as are asked for. In a process of its own, as llguidance looks at no signal."""
+    pytest.importorskip("llguidance")
+    script = (
+        "import json, sys, gemmule\n"
+        "model = gemmule.load('fairy', threads=1)\n"
+        "for options in json.loads(sys.argv[1]):\n"
+        "    result = model.generate('Say', max_tokens=8, temperature=0, **options)\n"
+        "    print(result.finish_reason, set(result.text))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, json.dumps(ENDLESS)], capture_output=True, text=True, timeout=20
+    )
+    said = done.stdout.splitlines()
+    assert said[:-1] == ["length {'b'}"] * (len(ENDLESS) - 1), done.stderr
+    assert said[-1].startswith("length")

@@ -488,6 +488,10 @@ def test_no_thread_to_compute_masks_ahead(fairy, monkeypatch):
         ({"regex": 5}, "^regex is 5"),
         ({"grammar": "start: other"}, "^grammar: .*other"),
         ({"grammar": ""}, "^grammar: "),
+        ({"grammar": "start: <turn>"}, "^grammar: it names a control token"),
+        ({"grammar": 'start: p::0\np::_: "b" p::incr(_)'}, "^grammar: panic"),
+        ({"grammar": "start: A\nA: B\nB: A"}, "^grammar: .*circular"),
+        ({"schema": {"x-guidance": {"whitespace_pattern": "("}}}, "^schema: .*regex"),
         ({"grammar": "start: <[2]>"}, "^grammar: nothing fits it"),
         ({"grammar": b"start"}, "^grammar is b'start'"),
         ({"regex": "a", "schema": {}}, "^schema and regex are given"),
@@ -501,7 +505,13 @@ def test_refuses(fairy, options, said):
     for call in (fairy.generate, fairy.stream, lambda prompt, **options: fairy.generate([prompt], **options)):
         with pytest.raises(gemmule.ArgumentError, match=said) as caught:
             call("A king", **options)
-        assert "<state>" not in str(caught.value)
+        assert all(part not in str(caught.value) for part in ("<state>", "<backtrace>", "no_forcing"))
+
+
+def test_reasons_are_short(fairy):
+    with pytest.raises(gemmule.ArgumentError, match=r"^regex: .*invalid regex") as caught:
+        fairy.generate("x", regex="(" * 5000)
+    assert len(str(caught.value)) < 600
 
 
 def test_a_dead_end(fairy):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,8 +27,16 @@ if TYPE_CHECKING:
 # blanks until its tokens are used up. A schema that has "x-guidance": {"whitespace_pattern": ...} says it for itself.
 _WHITESPACE = r"( |\n {0,16})?"
 
+# Where one byte alone can follow, llguidance goes on until two can: without an end in "start: /b+/ start". Grammars
+# therefore leave such bytes to the model. Without other separators than JSON's, schemas always come to an end.
+_UNFORCED = '%llguidance {"no_forcing": true}'
+
 _REMEDY = "Change the {0}; llguidance's documentation says what it takes."
-_REASONS = {"NoExtensionBias": "nothing fits it"}  # llguidance's name, where it says no more
+_REASONS = {  # where llguidance says no more
+    "NoExtensionBias": "nothing fits it",
+    "panic: removal index (is 0) should be < len (is 0)": "it names a control token, which no answer has",
+}
+_LONGEST_LINE, _MOST_LINES = 100, 8  # of a reason
 
 # Masks take 0.02 ms as a rule, but some regular expressions 4 ms with Gemma's vocabulary. Behind such a one the next is
 # computed in a thread, while the model reads the token.
@@ -60,10 +69,13 @@ class Grammars:
         source = structure.source
         if structure.kind == "schema":
             source = LLMatcher.grammar_from_json_schema(source, defaults={"whitespace_pattern": _WHITESPACE})
+            if '"x-guidance"' in structure.source:
+                (made,) = json.loads(source)["grammars"]
+                source = LLMatcher.grammar_from_lark(f"start: %json {json.dumps(made['json_schema'])}\n{_UNFORCED}")
         elif structure.kind == "regex":
             source = LLMatcher.grammar_from_regex(source)
         else:
-            source = LLMatcher.grammar_from_lark(source)
+            source = LLMatcher.grammar_from_lark(f"{source}\n{_UNFORCED}")
         tokens = self._described
         brief = LLParserLimits(verbose_errors=False)
         return Grammar(structure, LLMatcher(tokens.tokenizer, source, log_level=0, limits=brief), tokens)
@@ -210,5 +222,12 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            reason = self._matcher.get_error().removesuffix("<non-verbose/>").strip()
-            raise ArgumentError(f"{self._kind}: {_REASONS.get(reason, reason)}", remedy=_REMEDY.format(self._kind))
+            raise _refused(self._kind, self._matcher.get_error())
+
+
+def _refused(kind: str, reason: str) -> ArgumentError:
+    """reason: llguidance's."""
+    reason = reason.partition("<backtrace>")[0].removesuffix("<non-verbose/>").strip()
+    lines = [line for line in _REASONS.get(reason, reason).splitlines() if _UNFORCED not in line][:_MOST_LINES]
+    reason = "\n".join(line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE].rstrip()}..." for line in lines)
+    return ArgumentError(f"{kind}: {reason}", remedy=_REMEDY.format(kind))
