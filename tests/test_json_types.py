@@ -1,13 +1,17 @@
 """Dataclasses as JSON schemas, and JSON values as their instances."""
 
 import enum
-from dataclasses import dataclass, field
+import math
+import typing
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Literal, Optional
 
+import numpy as np
 import pytest
 
 import gemmule
 from gemmule.generation.json_types import instance_of, schema_of
+from gemmule.generation.structure import Structure
 
 
 class Kind(enum.Enum):
@@ -160,11 +164,51 @@ def with_field(hint):
 
 
 @pytest.mark.parametrize(
-    "hint", [set[int], bytes, dict[int, str], list, tuple, complex, Literal[b"x"], list[set[int]], "Unknown"], ids=repr
+    "hint",
+    [
+        *(set[int], bytes, dict[int, str], list, tuple, complex, Literal[b"x"], list[set[int]], "Unknown"),
+        *([int], {"a": int}, np.array([1, 2]), typing.Dict, typing.List, "a b", "1/0", Literal[[1]]),  # noqa: UP006
+    ],
+    ids=repr,
 )
 def test_refuses_types(hint):
     with pytest.raises(gemmule.ArgumentError, match=r"^schema: .*Odd"):
         schema_of(with_field(hint))
+
+
+def test_refuses_what_its_fields_do_not_make():
+    @dataclass
+    class Odd:
+        x: int
+        y: InitVar[int]
+
+    with pytest.raises(gemmule.ArgumentError, match=r"no Odd can be made from its fields: .*'y'"):
+        schema_of(Odd)
+
+    @dataclass(init=False)
+    class Own:
+        x: int
+
+        def __init__(self, z):
+            self.x = z
+
+    with pytest.raises(gemmule.ArgumentError, match=r"no Own can be made from its fields: .*'z'"):
+        schema_of(Own)
+
+    @dataclass
+    class Even:
+        x: int
+        y: InitVar[int] = 3
+
+    assert instance_of(Even, {"x": 1}) == Even(1)
+
+
+def test_refuses_values_that_are_no_json():
+    with pytest.raises(gemmule.ArgumentError, match="schema is no JSON"):
+        Structure.asked(schema=with_field(Literal["\ud800"]), regex=None, grammar=None)
+    odd = enum.Enum("odd", {"NAN": math.nan})
+    with pytest.raises(gemmule.ArgumentError, match="schema is no JSON"):
+        Structure.asked(schema=with_field(odd), regex=None, grammar=None)
 
 
 def test_what_a_dataclass_raises_comes_as_it_is():

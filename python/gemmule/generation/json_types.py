@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import types
 import typing
 from typing import Any
@@ -111,16 +112,25 @@ class _Schemas:
     def _object(self, type_: Any) -> dict[str, Any]:
         try:
             hints = typing.get_type_hints(type_)
-        except (NameError, TypeError) as error:
+        except Exception as error:  # hints that are texts are code
             raise ArgumentError(
                 f"schema: the types of {type_.__name__}'s fields are not known: {error}",
                 remedy="Define what they name at the top level of a module.",
             ) from None
         fields = [field.name for field in dataclasses.fields(type_) if field.init]
+        required = _required(type_)
+        try:
+            for given in (fields, required):
+                inspect.signature(type_).bind(**dict.fromkeys(given))
+        except TypeError as error:
+            raise ArgumentError(
+                f"schema: no {type_.__name__} can be made from its fields: {error}",
+                remedy="Give what else its constructor takes a default: InitVar, and parameters of an own __init__.",
+            ) from None
         return {
             "type": "object",
             "properties": {name: self._of(hints[name], f"{type_.__name__}.{name}") for name in fields},
-            "required": _required(type_),
+            "required": required,
             "additionalProperties": False,
         }
 
@@ -128,8 +138,10 @@ class _Schemas:
         origin, inner = typing.get_origin(type_), typing.get_args(type_)
         if type_ is Any:
             return {}
-        if type_ is None or type_ in _KINDS:
-            return {"type": _KINDS[type(None) if type_ is None else type_][0]}
+        if type_ is None:
+            return {"type": "null"}
+        if isinstance(type_, type) and type_ in _KINDS:
+            return {"type": _KINDS[type_][0]}
         if isinstance(type_, type) and dataclasses.is_dataclass(type_):
             return self._dataclass(type_)
         if origin is typing.Literal or _is_enum(type_):
@@ -138,7 +150,7 @@ class _Schemas:
                 return {"enum": list(choices)}
         if origin in (typing.Union, types.UnionType):
             return {"anyOf": [self._of(each, place) for each in inner]}
-        if origin is dict and inner[0] is str:
+        if origin is dict and inner[:1] == (str,):
             return {"type": "object", "additionalProperties": self._of(inner[1], place)}
         if origin is tuple and inner and inner[-1] is not Ellipsis:
             items = [self._of(each, place) for each in inner]
