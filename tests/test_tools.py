@@ -2,6 +2,7 @@
 
 import functools
 import math
+import typing
 from typing import Any, Literal, Optional
 
 import pytest
@@ -64,9 +65,11 @@ def test_a_function():
         (bool, {"type": "boolean"}),
         (list, {"type": "array"}),
         (list[Any], {"type": "array"}),
+        (typing.List, {"type": "array"}),  # noqa: UP006
         (list[list[float]], {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}),
         (dict, {"type": "object", "properties": {}}),
         (dict[str, Any], {"type": "object", "properties": {}}),
+        (typing.Dict, {"type": "object", "properties": {}}),  # noqa: UP006
         (dict[str, int], {"type": "object", "properties": {}, "additionalProperties": {"type": "integer"}}),
         (Optional[int], {"type": "integer", "nullable": True}),  # noqa: UP045
         (None | str, {"type": "string", "nullable": True}),
@@ -84,7 +87,11 @@ def test_hints(hint, schema):
 
 @pytest.mark.parametrize(
     "hint",
-    [Any, object, bytes, tuple, tuple[int], set[int], complex, dict[int, str], int | str, Literal[1], list[Any | int]],
+    [
+        *(Any, object, bytes, tuple, tuple[int], set[int], complex, dict[int, str], int | str, Literal[1]),
+        *(list[Any | int], [int], {"a": int}),
+    ],
+    ids=str,
 )
 def test_hints_that_no_schema_can_say(hint):
     def tool(where):
@@ -144,6 +151,10 @@ def unknown_hint(x: "Nowhere"):  # noqa: F821
     pass
 
 
+def no_hint_at_all(x: "a b"):  # noqa: F722
+    pass
+
+
 def taken_name(description: str):
     pass
 
@@ -164,6 +175,7 @@ def generator(x: int):
         (any_names, "tool 'any_names', parameter 'xs': it has no name"),
         (without_a_name, "tool 'without_a_name', parameter 'x': it has no name"),
         (unknown_hint, "tool 'unknown_hint': its type hints cannot be read: name 'Nowhere'"),
+        (no_hint_at_all, "tool 'no_hint_at_all': its type hints cannot be read: "),
         (taken_name, "tool 'taken_name', parameter 'description': the template takes this name"),
         (asynchronous, "tool 'asynchronous' gives no value"),
         (generator, "tool 'generator' gives no value"),
@@ -230,6 +242,7 @@ def test_the_template_writes_no_key_of_a_schema_as_a_property():
         (described(x={"type": "array", "items": {}}), r"parameter 'x\[\]': its type is None"),
         (described(x={"type": "object", "properties": {"y": {}}}), r"parameter 'x\.y': its type is None"),
         (described(x={"type": "object", "properties": []}), "parameter 'x': its properties are no dict"),
+        (described(x={"type": "object", "required": [["y"]]}), "parameter 'x': .* no list of strings"),
         (described(x={"type": "object", "required": ["y"]}), r"parameter 'x\.y': it is required, and no property"),
         (described(type={"type": "string"}), "parameter 'type': the template takes this name"),
         (described(**{"a:b": {"type": "string"}}), "parameter 'a:b': its name has characters"),

@@ -42,7 +42,7 @@ def of_function(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         hints = typing.get_type_hints(function)
         parameters = inspect.signature(function).parameters.values()
-    except (NameError, TypeError, ValueError) as error:
+    except Exception as error:  # hints that are texts are code
         raise ArgumentError(
             f"tool {name!r}: its type hints cannot be read: {error}",
             remedy="Write hints with names that its module knows.",
@@ -106,11 +106,11 @@ def _of_hint(tool: str, parameter: str, hint: Any) -> dict[str, Any]:
         return {"type": _TYPES[hint]}
     if origin is typing.Literal and all(isinstance(each, str) for each in inner):
         return {"type": "string", "enum": list(inner)}
-    if hint is list or hint == list[Any]:
+    if hint is list or (origin is list and inner in ((), (Any,))):
         return {"type": "array"}
     if origin is list:
         return {"type": "array", "items": _of_hint(tool, parameter, inner[0])}
-    if hint is dict or hint == dict[str, Any]:
+    if hint is dict or (origin is dict and inner in ((), (str, Any))):
         return {"type": "object", "properties": {}}
     if origin is dict and inner[0] is str:
         values = _of_hint(tool, parameter, inner[1])
@@ -130,9 +130,10 @@ def _check_properties(tool: str, above: str, schema: dict[str, Any]) -> None:
     """Of a schema of type "object", whose own place is `above`: "" or a path with a dot behind it."""
     properties = schema.get("properties", {})
     required = schema.get("required", [])
-    if not isinstance(properties, dict) or not isinstance(required, list):
-        remedy = "Write them as a dict and a list."
-        raise _refused(tool, above.rstrip("."), "its properties are no dict, or its required names no list", remedy)
+    named = isinstance(required, list) and all(isinstance(name, str) for name in required)
+    if not isinstance(properties, dict) or not named:
+        reason = "its properties are no dict, or its required names no list of strings"
+        raise _refused(tool, above.rstrip("."), reason, "Write them as a dict and a list of strings.")
     for name, value in properties.items():
         _check_name(tool, above + name, name)
         _check_schema(tool, above + name, value)
