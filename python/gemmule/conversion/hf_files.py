@@ -63,9 +63,11 @@ def files_of_gguf(file: Path, model: _core.Model, config: TextConfig, dtype: str
         "tokenizer.json": _json(tokenizer_json(metadata, control, file), indent=None),
         "tokenizer_config.json": _json(tokenizer_config_json(metadata, control, config.max_position_embeddings)),
     }
-    template = ChatTemplate.of_gguf(model.metadata, file)
-    if template is not None:
-        files["chat_template.jinja"] = template.source.encode()
+    # One that is no text is left out: chats refuse it, and converting is the way out.
+    if isinstance(model.metadata.get("tokenizer.chat_template"), str):
+        template = ChatTemplate.of_gguf(model.metadata, file)
+        if template is not None:
+            files["chat_template.jinja"] = template.source.encode()
     return files
 
 
