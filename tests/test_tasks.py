@@ -396,12 +396,11 @@ def test_beside_generate_in_other_threads():
 
 
 def test_no_thread_to_be_had(monkeypatch):
-    class Refused(threading.Thread):
-        def start(self):
-            raise RuntimeError("can't start new thread")
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
 
     model = fake_model(TOKENIZER, lambda ids: 299)
-    monkeypatch.setattr(scheduler, "Thread", Refused)
+    monkeypatch.setattr(scheduler._Worker, "start", refuse)
     with pytest.raises(gemmule.ResourceError, match="no thread"):
         asyncio.run(model.agenerate([2]))
     monkeypatch.undo()

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -151,14 +151,15 @@ class Model:
         forks.remember(self)
 
     def _after_fork(self) -> None:
-        self._opening = Lock()  # of the tokenizer
+        self._opening = RLock()  # of the tokenizer
 
     @property
     def tokenizer(self) -> Tokenizer | None:
         """The checkpoint's tokenizer; None where the folder has no tokenizer.json, or the GGUF file no tokens."""
         with self._opening:
             if self._tokenizer is None:
-                self._tokenizer = self._open_tokenizer()
+                opened = self._open_tokenizer()
+                self._tokenizer = self._tokenizer or opened  # a signal's handler may have asked meanwhile, too
             return self._tokenizer
 
     def _open_tokenizer(self) -> Tokenizer | None:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,7 +55,7 @@ class Grammars:
         forks.remember(self)
 
     def _after_fork(self) -> None:
-        self._describing = Lock()
+        self._describing = RLock()
 
     def compile(self, structure: Structure) -> Grammar:
         """Raises ArgumentError where nothing can fit the structure, or llguidance cannot express it; UnsupportedError
@@ -84,7 +84,8 @@ class Grammars:
     def _described(self) -> _Tokens:
         with self._describing:
             if self._tokens is None:
-                self._tokens = _Tokens.of(self._need_tokenizer(), self.vocab_size)
+                described = _Tokens.of(self._need_tokenizer(), self.vocab_size)
+                self._tokens = self._tokens or described  # a signal's handler may have asked meanwhile, too
             return self._tokens
 
 

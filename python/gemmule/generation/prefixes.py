@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
+from threading import RLock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ class Prefixes:
     beginning, the first two read it. Sliding layers hold little more than their window, so a cache serves a sequence
     that parts from it some tokens before its end, but none that parts far before. Kept caches share their blocks with
     those that went on from them.
+
+    In the midst of any call Python may run a signal's handler or `__del__` of garbage, on the same thread, and that may
+    ask too. So the list is never changed, but replaced by another one that is within its bounds.
     """
 
     def __init__(self, new_decoder: Callable[[], _core.Decoder], most_bytes: int) -> None:
@@ -41,13 +44,13 @@ class Prefixes:
         forks.remember(self)
 
     def _after_fork(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
 
     @property
     def bytes(self) -> int:
         """Of the caches that are kept."""
         with self._lock:
-            return self._bytes()
+            return _bytes(self._kept)
 
     def begin(self, ids: NDArray[np.int32]) -> _core.Decoder:
         """A decoder that has seen as much of the beginning of `ids` (T,) as any kept one can give, but not all."""
@@ -57,8 +60,7 @@ class Prefixes:
                     break
                 decoder = kept.decoder.fork()
                 if decoder.rewind(length):
-                    self._kept.remove(kept)
-                    self._kept.insert(0, kept)
+                    self._kept = sorted(self._kept, key=lambda each: each is not kept)  # it in front, if still there
                     return decoder
         return self.new_decoder()
 
@@ -76,13 +78,15 @@ class Prefixes:
         new = _Prefix(ids.copy(), decoder.fork())
         with self._lock:
             others = [each for each in self._kept if not np.array_equal(each.ids, ids)]
-            self._kept = [new, *others][:_MOST_PREFIXES]
-            while self._bytes() > self._most_bytes:
-                self._kept.pop()
+            kept = [new, *others][:_MOST_PREFIXES]
+            while _bytes(kept) > self._most_bytes:
+                kept.pop()
+            self._kept = kept
 
     def _common(self, ids: NDArray[np.int32]) -> list[tuple[int, _Prefix]]:
         """Of each one, how many tokens it and `ids` begin with alike, the last of `ids` not counted."""
         return [(common_length(kept.ids, ids[:-1]), kept) for kept in self._kept]
 
-    def _bytes(self) -> int:
-        return _core.Decoder.shared_cache_bytes([kept.decoder for kept in self._kept])
+
+def _bytes(kept: list[_Prefix]) -> int:
+    return _core.Decoder.shared_cache_bytes([each.decoder for each in kept])

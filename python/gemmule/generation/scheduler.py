@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from threading import Lock, Thread
+from threading import RLock, Thread, current_thread
 
 from .. import _core, forks
-from ..errors import ResourceError
+from ..errors import ArgumentError, ResourceError
 from .batch import Request, Together
 
 NO_THREAD = "End other threads, or raise the limit."  # a remedy
+
+
+class _Worker(Thread):
+    """Works for a scheduler."""
+
+    def __init__(self, scheduler: Scheduler, batch: _core.Batch) -> None:
+        super().__init__(target=scheduler.work, args=(batch,), name="gemmule scheduler", daemon=False)
+        self.scheduler = scheduler
 
 
 class Scheduler:
@@ -28,15 +36,22 @@ class Scheduler:
 
     def _after_fork(self) -> None:
         """Thread and requests stay with the parent."""
-        self._lock = Lock()  # of what follows
+        self._lock = RLock()  # of what follows
         self._waiting: deque[Request] = deque()
         self._thread: Thread | None = None
 
     def submit(self, requests: Sequence[Request]) -> None:
-        """Raises ResourceError where the system gives no memory or no thread; none of them is taken then."""
+        """Raises ResourceError where the system gives no memory or no thread, ArgumentError on the scheduler's own
+        thread, which would wait for itself; none of them is taken then."""
+        here = current_thread()
+        if isinstance(here, _Worker) and here.scheduler is self:
+            raise ArgumentError(
+                "a callback of agenerate or astream asks for another of the same model, whose thread it holds up",
+                remedy="Use generate or stream in callbacks.",
+            )
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                thread = Thread(target=self._work, args=(self._new_batch(),), name="gemmule scheduler", daemon=False)
+                thread = _Worker(self, self._new_batch())
                 try:
                     thread.start()
                 except RuntimeError as error:
@@ -44,7 +59,7 @@ class Scheduler:
                 self._thread = thread
             self._waiting.extend(requests)
 
-    def _work(self, batch: _core.Batch) -> None:
+    def work(self, batch: _core.Batch) -> None:
         # Those behind their prompts wait for the chunk of another one, or little more.
         together = Together(batch, self._next, most=self._most, prompt_tokens=_core.CHUNK_TOKENS)
         while self._has_more():
