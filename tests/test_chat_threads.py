@@ -98,6 +98,21 @@ def test_a_chat_is_for_one_thread_at_a_time(call, begin, tmp_path):
     assert len(chat.send("Hi", **asked).tokens) == 3
 
 
+@pytest.mark.parametrize("call", [next, lambda pieces: pieces.close()], ids=["next", "close"])
+def test_a_stream_is_for_one_thread_at_a_time(call):
+    held = Held()
+    pieces = fake_model(TOKENIZER, held).chat().stream("Hello", max_tokens=3, temperature=0)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(lambda: [piece.token for piece in pieces])
+        try:
+            assert held.thinks.wait(10)
+            with pytest.raises(gemmule.ArgumentError, match="in use by another thread"):
+                call(pieces)
+        finally:
+            held.go.set()
+        assert answer.result() == [299] * 3
+
+
 def test_two_threads_again_and_again():
     """Each turn happens as a whole, or is refused."""
     model = gemmule.load(chat_model("mobile", "static")._folder, threads=1, trust_template=True)
@@ -133,7 +148,7 @@ def test_a_callback_that_asks_its_own_chat():
     def processor(ids, logits):
         chat.send("And you?")
 
-    with pytest.raises(gemmule.ArgumentError, match="giving another answer"):
+    with pytest.raises(gemmule.ArgumentError, match="in use: the thread that asks is in the middle"):
         chat.send("Hi", logits_processors=[processor])
     assert chat.messages == []
     assert np.array_equal(chat.send("Hi", temperature=0, max_tokens=2).tokens, [299] * 2)

@@ -1,12 +1,16 @@
 """Some interrupts (Ctrl-C) of everything that takes time; tests/slow has hundreds of each."""
 
 import gc
+import random
+import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import gemmule
 from chat_models import chat_folder, chat_model
+from fakes import TOKENIZER, fake_model
 from gemmule.progress import Progress
 from interrupts import KINDS, interrupt
 
@@ -20,6 +24,35 @@ def test_ctrl_c(kind, tmp_path):
     assert max(found.seconds) < 2
     written = {"convert": {"[]", "['out.gguf']"}, "save": {"['a.chat']"}}.get(kind, {"[]"})
     assert found.left <= written
+
+
+def test_a_chat_that_was_interrupted_is_free_for_all_threads():
+    chat = fake_model(TOKENIZER, lambda ids: 299).chat()
+    source = random.Random(1)
+    armed = False
+
+    class Stop(BaseException):
+        pass
+
+    def stop(number, frame):
+        if armed:
+            raise Stop
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        with ThreadPoolExecutor(1) as another:
+            for _ in range(500):
+                try:
+                    armed = True
+                    signal.setitimer(signal.ITIMER_REAL, source.uniform(1e-6, 3e-4))
+                    while True:
+                        chat.fork()
+                except Stop:
+                    armed = False
+                another.submit(chat.fork).result()
+                chat.undo() if chat.messages else chat.send("Hi", max_tokens=1)
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_bar_that_nobody_sees_is_none(monkeypatch):

@@ -94,6 +94,40 @@ def grammars():
     at_every_line({"grammar.py"}, lambda: gemmule.load(FIXTURES / "mobile", threads=1), ask, ask)
 
 
+def chat():
+    """Another turn is refused, and forks have whole turns."""
+    model = chat_model("mobile", "static")
+    first = chat_model("mobile", "static", prefix_cache=0).chat("Be brief.")
+    first.send("One.", **ASKED)
+    second = first.fork()
+    answer = said(second.send("Two.", **ASKED))
+    want = {len(each.messages): said(each.fork().send("Three.", **ASKED)) for each in (first, second)}
+
+    def begin():
+        chat = model.chat("Be brief.")
+        chat.send("One.", **ASKED)
+        return chat, chat.stream("Left.", **ASKED)
+
+    def call(thing):
+        assert said(thing[0].send("Two.", **ASKED)) == answer
+
+    def meanwhile(thing):
+        chat, left = thing
+        for more in (
+            lambda: chat.send("Three."),
+            lambda: next(left),
+            left.close,
+            chat.undo,
+            lambda: chat.run("Three."),
+        ):
+            with pytest.raises(gemmule.ArgumentError, match="in use: the thread that asks"):
+                more()
+        twin = chat.fork()
+        assert said(twin.send("Three.", **ASKED)) == want[len(chat.messages)]
+
+    at_every_line({"chat.py", "rewinding.py", "generate.py"}, begin, call, meanwhile)
+
+
 def scheduler():
     """On its thread, too; what would wait for that thread is refused there."""
     model = gemmule.load("fairy", threads=1)
@@ -181,7 +215,7 @@ def processor():
         asyncio.run(model.agenerate("Hi", logits_processors=[awaits], **ASKED))
 
 
-CASES = (prefixes, tokenizer, grammars, scheduler, collector, handler, processor)
+CASES = (prefixes, tokenizer, grammars, chat, scheduler, collector, handler, processor)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)

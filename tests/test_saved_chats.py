@@ -5,9 +5,11 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import re
 import shutil
 import time
+from copy import copy, deepcopy
 
 import numpy as np
 import pytest
@@ -58,6 +60,29 @@ def test_forking_in_the_middle_of_an_answer(model):
     assert len(list(answer)) == GREEDY["max_tokens"] - 1
     assert_goes_on_alike(fork, spoken(model, TEXTS[:1]))
     assert_goes_on_alike(chat, spoken(model, TEXTS[:2]))
+
+
+def test_a_copy_is_a_fork(model):
+    chat = spoken(model, TEXTS[:1])
+    one, other = copy(chat), copy(chat)
+    chat.undo()
+    chat.send("Something quite different, and longer than that was.", **GREEDY)
+    assert_goes_on_alike(one, other)
+    assert_goes_on_alike(chat, spoken(model, ["Something quite different, and longer than that was."]))
+
+
+@pytest.mark.parametrize("call", [deepcopy, pickle.dumps, lambda thing: deepcopy([thing])])
+def test_what_cannot_be_copied_says_so(call):
+    model = chat_model("mobile", "static")
+    with pytest.raises(gemmule.UnsupportedError, match=r"a chat cannot .*\nUse fork .* and load_chat it there"):
+        call(model.chat())
+    with pytest.raises(gemmule.UnsupportedError, match=r"a model cannot .*\nLoad it .*gemmule\.load\('.*mobile'\)"):
+        call(model)
+
+
+def test_a_copy_of_a_model_is_itself():
+    model = chat_model("mobile", "static")
+    assert copy(model) is model
 
 
 @pytest.mark.parametrize("turns", range(1, 5))

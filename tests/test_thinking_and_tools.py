@@ -362,6 +362,31 @@ def test_what_goes_wrong_is_told_to_the_model(folder, said, told, error):
     assert chat.messages == []
 
 
+def test_tools_that_ask_their_own_chat(folder):
+    """It may be looked at, but not changed in the middle of a run."""
+    changes = [
+        lambda: chat.send("And you?"),
+        lambda: chat.stream("And you?"),
+        lambda: chat.run("And you?"),
+        lambda: chat.send_tool_results([1]),
+        lambda: chat.stream_tool_results([1]),
+        lambda: chat.undo(),
+    ]
+
+    def asks():
+        for change in changes:
+            with pytest.raises(gemmule.ArgumentError, match="in use: the thread that asks is in the middle of another"):
+                change()
+        assert [message["role"] for message in chat.fork().messages] == ["user", "assistant"]
+        return "done"
+
+    chat, _ = chat_of(folder, "<|tool_call>call:asks{}<tool_call|>", "Done.", tools=[asks])
+    run = chat.run("Hi")
+    assert (run.text, run.results[0].value) == ("Done.", "done")
+    chat.undo()
+    assert chat.messages == []
+
+
 def test_a_malformed_call_in_the_history(folder):
     """It stands there as it was said, in the template's frame and in ordinary tokens."""
     chat, script = chat_of(folder, PARIS.replace("}", ""), "", "", tools=[get_weather])

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequenc
 from functools import partial
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -251,7 +251,7 @@ class Model:
             logit_bias: token id -> what is added to its logit; -inf forbids the token.
             logits_processors: callables that are called in turn for every token, with the ids so far (N,) and logits
                 (V,) float32. They change the logits in place, or return others; -inf forbids a token. What one raises
-                comes out of this call as it is.
+                comes out of this call as it is (StopIteration may be a RuntimeError). They may generate, too.
             schema: a JSON schema, as a dict, or a dataclass: the answer is JSON that fits it, and is the result's
                 `parsed` too, as an instance of the dataclass. Between its parts there is at most a new line with its
                 indentation. Of a dataclass, fields with a default may be left out.
@@ -369,7 +369,8 @@ class Model:
         join between two steps; while prompts are read, the others wait for about 64 tokens of them at a time. A task
         that is cancelled leaves with the step under way. As many as `load(max_concurrent=)` are under way, the others
         wait in their order. What `logits_processors` raise ends their own sequence alone; they are called in that
-        thread, and while they run, all wait. Drafts are made while a sequence is the only one.
+        thread, and while they run, all wait: they may use `generate`, but not wait for another of these. Drafts are
+        made while a sequence is the only one.
 
         Raises, besides what `generate` does:
             ArgumentError: no event loop of asyncio is running.
@@ -588,6 +589,15 @@ class Model:
         else:
             raise ArgumentError(f"the prompt is {prompt!r:.80}; expected text, messages, or token ids")
         return arguments.token_ids(ids, self.vocab_size)
+
+    def __copy__(self) -> Model:
+        return self  # as of all that is immutable
+
+    def __reduce__(self) -> NoReturn:
+        raise UnsupportedError(
+            "a model cannot be pickled, nor copied by deepcopy: its weights are maps of files",
+            remedy=f"Load it again where it is needed, in another process too: gemmule.load({str(self._folder)!r}).",
+        )
 
     def __repr__(self) -> str:
         return (

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import replace
-from functools import wraps
-from threading import RLock
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _core, arguments, forks
+from .. import _core, arguments
 from ..checkpoints.checkpoint import GenerationConfig
 from ..errors import ArgumentError, ContextError, UnsupportedError
 from ..generation.drafting import Drafting
@@ -30,26 +27,12 @@ from ..text.tool_calls import AnyToolCall
 from . import chat_file
 from .chat_file import ModelIdentity, SavedChat
 from .context_full import CHOICES, DROP, ERROR, STOP, drop_oldest, room_for_answer
+from .one_call import Given, Use, by_one_call, by_one_thread
 from .tools import AnyTool, ToolResult, ToolRun, collect, execute
 from .turns import answer_message, calls_of, not_executed, result_messages, shown, turn_begins
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-
-def _by_one_thread(call: Callable[Concatenate[Chat, _P], _R]) -> Callable[Concatenate[Chat, _P], _R]:
-    """A method that raises ArgumentError while another thread is in one of the same chat."""
-
-    @wraps(call)
-    def alone(chat: Chat, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with chat._used():
-            return call(chat, *args, **kwargs)
-
-    return alone
 
 
 class Chat:
@@ -96,15 +79,7 @@ class Chat:
         self._read = np.zeros(0, np.int32)  # ids that the decoder has seen before the last turn, if there was none yet
         self._run: Generation | None = None  # the last turn
         self._answer: Generator[Piece, None, None] | None = None  # of the last turn, maybe unfinished
-        self._in_use = RLock()  # by a thread
-        self._left_in_use = False  # by a thread of the process that this one is a fork of
-        forks.remember(self)
-
-    def _after_fork(self) -> None:
-        free = self._in_use.acquire(blocking=False)
-        if free:
-            self._in_use.release()
-        self._left_in_use = self._left_in_use or not free
+        self._use = Use()
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -117,40 +92,49 @@ class Chat:
         """Turns at the beginning that are no longer in `messages`, because the context was full."""
         return self._dropped_turns
 
-    @_by_one_thread
+    @by_one_call
     def send(self, text: str, **options: Unpack[GenerationOptions]) -> Result:
         """Says `text` and waits for the whole answer. Options and errors are those of `Model.generate`.
 
         The calls in its `tool_calls` are the caller's to make, see `send_tool_results`. Where the next turn is another
         text, the model is told that they were not executed.
         """
-        return self._finish(*self._begin(self._question(text), options))
+        return self._finished(self._question(text), options)
 
-    @_by_one_thread
+    @by_one_call
     def stream(self, text: str, **options: Unpack[GenerationOptions]) -> Iterator[Piece]:
         """Says `text` and gives the answer piece by piece. Options and errors are those of `Model.stream`.
 
         The conversation goes on once the last piece is there; another turn before that gives this one up.
         """
-        return self._begin(self._question(text), {"logprobs": True, **options})[1]
+        return self._streamed(self._question(text), options)
 
-    @_by_one_thread
+    @by_one_thread
     def fork(self) -> Chat:
         """A second conversation that has come as far as this one; from here on each goes its own way.
 
         An answer that is not finished stays with this one. The cache is shared: a fork costs its list of blocks, and
         later, for whichever of the two goes on, a copy of each block that it writes into.
         """
-        twin = copy(self)
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
         twin._messages = deepcopy(self._messages)
         twin._decoder = self._decoder.fork()
         twin._read = self._ids[: twin._decoder.length].copy()
         twin._run = twin._answer = None
-        twin._in_use = RLock()
-        forks.remember(twin)
+        twin._use = Use()
         return twin
 
-    @_by_one_thread
+    def __copy__(self) -> Chat:
+        return self.fork()
+
+    def __reduce__(self) -> NoReturn:
+        raise UnsupportedError(
+            "a chat cannot be pickled, nor copied by deepcopy: its cache is the engine's",
+            remedy="Use fork in this process; for another one save the chat, and load_chat it there.",
+        )
+
+    @by_one_call
     def undo(self) -> None:
         """Takes back the last turn: what was said, the answer, and calls and results between them.
 
@@ -164,7 +148,7 @@ class Chat:
             raise ArgumentError("there is no turn to take back", remedy="Say something first.")
         self._messages = self._messages[: begins[-1]]
 
-    @_by_one_thread
+    @by_one_thread
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the conversation to a file, in the place of one of this name: the turns as readable JSON, and the
         cache as far as the next turn can use it. `Model.load_chat` goes on from there; an unfinished answer is not in
@@ -199,7 +183,7 @@ class Chat:
         self._dropped_turns = saved.settings["dropped_turns"]
         self._read, self._decoder = ids, decoder
 
-    @_by_one_thread
+    @by_one_call
     def send_tool_results(self, results: Sequence[Any], **options: Unpack[GenerationOptions]) -> Result:
         """Answers the calls of the last answer, and waits for what the model makes of it.
 
@@ -209,14 +193,14 @@ class Chat:
         Raises:
             ArgumentError: no calls, another number of results than of calls, or something else than plain data.
         """
-        return self._finish(*self._begin(self._responses(results), options))
+        return self._finished(self._responses(results), options)
 
-    @_by_one_thread
+    @by_one_call
     def stream_tool_results(self, results: Sequence[Any], **options: Unpack[GenerationOptions]) -> Iterator[Piece]:
         """`send_tool_results`, piece by piece as `stream`."""
-        return self._begin(self._responses(results), {"logprobs": True, **options})[1]
+        return self._streamed(self._responses(results), options)
 
-    @_by_one_thread
+    @by_one_call
     def run(
         self, text: str, *, max_rounds: int = 8, raise_errors: bool = False, **options: Unpack[GenerationOptions]
     ) -> ToolRun:
@@ -249,11 +233,11 @@ class Chat:
         before, dropped_before = self._messages, self._dropped_turns
         results: list[ToolResult] = []
         try:
-            answers = [self.send(text, **options)]
+            answers = [self._finished(self._question(text), options)]
             while answers[-1].tool_calls and len(answers) <= max_rounds:
                 new = [self._execute(call, raise_errors) for call in answers[-1].tool_calls]
                 results += new
-                answers.append(self.send_tool_results([each.value for each in new], **options))
+                answers.append(self._finished(self._responses([each.value for each in new]), options))
         except BaseException:
             self._messages, self._dropped_turns = before, dropped_before
             raise
@@ -336,53 +320,32 @@ class Chat:
         return [tool.schema for tool in self._tools.values()] or None
 
     def _pieces(self, messages: list[dict[str, Any]], run: Generation) -> Generator[Piece, None, None]:
-        coming = pieces(run)
-        last = False
-        while not last:
-            with self._used():
-                piece = next(coming)
-                last = piece.finish_reason is not None
-                if last:  # before the piece is given: nobody has to ask for another one
-                    if run.context_full and self._context_full == ERROR:
-                        raise _full(self._context)
-                    self._messages = [*messages, answer_message(run.result(), f"call_{len(messages)}")]
-                    self._dropped_turns += run.dropped_turns
+        for piece in pieces(run):
+            if piece.finish_reason is not None:  # before the piece is given: nobody has to ask for another one
+                if run.context_full and self._context_full == ERROR:
+                    raise _full(self._context)
+                self._messages = [*messages, answer_message(run.result(), f"call_{len(messages)}")]
+                self._dropped_turns += run.dropped_turns
             yield piece
 
-    def _finish(self, run: Generation, answer: Generator[Piece, None, None]) -> Result:
+    def _finished(self, new: list[dict[str, Any]], options: GenerationOptions) -> Result:
+        run, answer = self._begin(new, options)
         for _ in answer:
             pass
         return run.result()
+
+    def _streamed(self, new: list[dict[str, Any]], options: GenerationOptions) -> Iterator[Piece]:
+        return Given(self._use, self._begin(new, {"logprobs": True, **options})[1])
 
     @property
     def _ids(self) -> NDArray[np.int32]:
         """(N,) of the last turn; the decoder has seen the first `length` of them."""
         return self._read if self._run is None else self._run.ids
 
-    @contextmanager
-    def _used(self) -> Iterator[None]:
-        """Keeps other threads out of this chat meanwhile. Raises ArgumentError where one is in it."""
-        if not self._in_use.acquire(blocking=False):
-            if self._left_in_use:
-                raise ArgumentError(
-                    "this chat was in the middle of a call of another thread when the process was forked",
-                    remedy='Fork it before that thread uses it, or start processes with "spawn" and load_chat.',
-                )
-            raise ArgumentError(
-                "this chat is in use by another thread", remedy="Wait, or use one chat for each thread."
-            )
-        try:
-            yield
-        finally:
-            self._in_use.release()
-
     def _give_up(self) -> None:
         """Ends an answer that was left unfinished."""
-        try:
-            if self._answer is not None:
-                self._answer.close()
-        except ValueError:  # a callback of it asks for another one
-            raise ArgumentError("this chat is giving another answer", remedy="Wait for it, or fork the chat.") from None
+        if self._answer is not None:
+            self._answer.close()
 
     def _check_template(self) -> None:
         """Raises UnsupportedError where thinking or tools are asked for, and the template writes nothing of them."""
