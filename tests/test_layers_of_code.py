@@ -27,7 +27,7 @@ BELOW = {
 # The same for python/gemmule, lowest level first: packages, and modules that stand by themselves.
 LEVELS = [
     {"printable"},
-    {"errors", "forks"},
+    {"errors", "forks", "subinterpreters"},
     {"arguments", "json_line", "paths", "plotting", "progress", "table"},
     {"checkpoints"},
     {"outputs", "text"},

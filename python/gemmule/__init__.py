@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from typing import Any as _Any
 
+from . import subinterpreters as _subinterpreters  # noqa: F401  before the compiled module
+
+# isort: split
 from . import _core as _compiled
 from .chats.chat import Chat
 from .chats.chat_file import SavedChat, read_chat
