@@ -266,7 +266,7 @@ def test_one_thread_at_a_time(model):
         for thread in threads:
             thread.join()
         assert lengths_of(decoders) == [length + 60 - len(refused) for length in before]
-        assert all("in use by another thread" in each for each in refused)
+        assert all("in use by another call" in each for each in refused)
 
 
 def samplers(count, **settings):

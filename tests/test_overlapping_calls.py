@@ -97,7 +97,7 @@ def test_one_at_a_time(name):
 
     with ThreadPoolExecutor(4) as threads:
         refused = set().union(*threads.map(work, range(4)))
-    words = f"this {name} is in use by another thread\nGive each thread a {name} of its own; the model may be shared."
+    words = f"this {name} is in use by another call\nGive each thread a {name} of its own; the model may be shared."
     assert refused == {words}
     call(own(model))
 
@@ -125,7 +125,7 @@ def test_the_length_and_bytes_of_a_sequence_that_is_read():
         done.set()
         asking.result()
     assert decoder.cache_bytes > 0
-    assert all("this conversation is in use by another thread" in each for each in refused)
+    assert all("this conversation is in use by another call" in each for each in refused)
 
 
 @pytest.mark.parametrize("call", ["logits", "score", "embed"])

@@ -39,7 +39,7 @@ class Exclusive {
     explicit Use(Exclusive& object) : use_(object) {
       if (use_) return;
       const std::string name = object.name_;
-      throw ArgumentError("this " + name + " is in use by another thread",
+      throw ArgumentError("this " + name + " is in use by another call",
                           "Give each thread a " + name + " of its own; the model may be shared.");
     }
 
