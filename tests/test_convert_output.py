@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gemmule
@@ -398,10 +399,19 @@ def test_a_link_stays_one(tmp_path, write):
     assert write.read(tmp_path / "real") == b"new"
 
 
-@pytest.mark.parametrize("target", ["", 7, b"x", None, "a\0b", "/", "//", "~nobody-of-that-name/a"])
+@pytest.mark.parametrize("target", ["", 7, b"x", None, "a\0b", "/", "//", "~nobody-of-that-name/a", np.zeros(2)])
 def test_targets_that_are_no_paths(target, write):
     with pytest.raises(gemmule.ArgumentError, match="expected a path"):
         write(target)
+
+
+def test_a_working_folder_that_is_gone(tmp_path, write, monkeypatch):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(gemmule.MissingFileError, match="working folder"):
+        write("a")
 
 
 def test_links_in_a_circle(tmp_path, write):
@@ -414,7 +424,7 @@ def test_links_in_a_circle(tmp_path, write):
 
 @pytest.mark.parametrize("length", [250, 300])
 def test_too_long_a_name(tmp_path, write, length):
-    with pytest.raises(gemmule.ResourceError, match="File name too long"):
+    with pytest.raises(gemmule.GemmuleError, match="File name too long"):
         write(tmp_path / ("x" * length))
 
 

@@ -71,6 +71,12 @@ def test_pull_returns_the_folder_and_downloads_once(hub):
     assert len(hub.downloads()) == len(TEXT_OF_TINY)
 
 
+def test_a_daemon_pulls(hub, monkeypatch):
+    """It has no standard error, and so no bars."""
+    monkeypatch.setattr(sys, "stderr", None)
+    assert {file.name for file in gemmule.pull(NAME).iterdir()} == TEXT_OF_TINY
+
+
 def test_a_folder_wins(hub, tiny, tmp_path):
     (tmp_path / "org").mkdir()
     (tmp_path / "org" / "tiny").symlink_to(tiny)

@@ -28,7 +28,8 @@ BELOW = {
 LEVELS = [
     {"printable"},
     {"errors", "forks", "subinterpreters"},
-    {"arguments", "json_line", "paths", "plotting", "progress", "table"},
+    {"arguments", "json_line", "paths", "plotting", "table"},
+    {"progress"},
     {"checkpoints"},
     {"outputs", "text"},
     {"generation"},

@@ -46,6 +46,12 @@ def test_likeliest(n, count, kind):
     assert {each.text for each in found} == {""}
 
 
+def test_scores_are_compared_as_objects(fairy):
+    score = fairy.score("Hi")
+    assert score == score
+    assert score != fairy.score("Hi")
+
+
 def test_top_logprobs(fairy):
     options = {"max_tokens": 20, "seed": 5}
     result = fairy.generate("Once upon a time", top_logprobs=4, logprobs=True, **options)

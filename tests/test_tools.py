@@ -339,6 +339,11 @@ def test_other_calls_that_cannot_be_made():
     assert told(MalformedToolCall("call", "because")) == "this is no call of a tool: because"
 
 
+class WordlessError(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
 def test_functions_that_fail():
     def raises(x: int):
         raise KeyError("no such thing")
@@ -349,6 +354,9 @@ def test_functions_that_fail():
     def gives_nan(x: int):
         return math.nan
 
+    def raises_without_words(x: int):
+        raise WordlessError
+
     def stops(x: int):
         raise KeyboardInterrupt
 
@@ -358,6 +366,7 @@ def test_functions_that_fail():
         result = result_of(function, x=1)
         assert isinstance(result.error, gemmule.ArgumentError)
         assert "not plain data" in result.value["error"]
+    assert result_of(raises_without_words, x=1).value == {"error": "WordlessError: no text"}
     with pytest.raises(KeyboardInterrupt):
         result_of(stops, x=1)
 

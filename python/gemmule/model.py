@@ -20,6 +20,7 @@ from .chats.chat_file import ModelIdentity
 from .chats.tools import AnyTool
 from .checkpoints import checkpoint, drafters, estimation, hub
 from .checkpoints.checkpoint import GenerationConfig
+from .checkpoints.estimation import ACTIVATIONS
 from .errors import ArgumentError, GemmuleError, UnsupportedError
 from .generation import tasks
 from .generation.batch import MOST_TOGETHER, Begin, finished_together
@@ -38,7 +39,6 @@ from .text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from typing_extensions import TypeIs, Unpack
 
-ACTIVATIONS = ("auto", "float32", "int8")
 PREFIX_CACHE_BYTES = 256 << 20
 KV = ("auto", "float32", "bf16", "static")
 
@@ -97,6 +97,7 @@ def load(
         ResourceError: too little memory.
         ArgumentError: an argument is out of its range.
     """
+    trust_template = arguments.flag("trust_template", trust_template)
     core_threads = 0 if threads is None else arguments.integer("threads", threads, least=1, most=1024)
     core_context = 0 if context is None else arguments.integer("context", context, least=1, most=2**31 - 1)
     arguments.choice("activations", activations, ACTIVATIONS)
@@ -418,7 +419,7 @@ class Model:
         arguments.choice("pooling", pooling, POOLINGS)
         if isinstance(texts, (str, bytes)) or not isinstance(texts, Sequence):
             raise ArgumentError(
-                f"texts is {texts!r:.80}; expected a list of texts",
+                f"texts is {arguments.shown(texts)}; expected a list of texts",
                 remedy="Put one text into a list.",
                 expected="a list",
             )
@@ -587,7 +588,7 @@ class Model:
         elif isinstance(prompt, Iterable):
             ids = prompt  # type: ignore[assignment]
         else:
-            raise ArgumentError(f"the prompt is {prompt!r:.80}; expected text, messages, or token ids")
+            raise ArgumentError(f"the prompt is {arguments.shown(prompt)}; expected text, messages, or token ids")
         return arguments.token_ids(ids, self.vocab_size)
 
     def __copy__(self) -> Model:

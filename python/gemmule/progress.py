@@ -7,6 +7,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from . import arguments
 from .printable import printable
 
 _DELAY_S = 1.0  # shorter work shows nothing
@@ -14,7 +15,12 @@ _DELAY_S = 1.0  # shorter work shows nothing
 
 def is_shown(wanted: bool) -> bool:
     """Whether a bar would be seen: on a terminal or in a notebook only."""
-    return wanted and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    if not arguments.flag("progress", wanted):
+        return False
+    try:
+        return sys.stderr.isatty() or "ipykernel" in sys.modules
+    except (AttributeError, ValueError):  # a daemon has no standard error, or one that is closed
+        return False
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]

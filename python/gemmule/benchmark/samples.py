@@ -61,7 +61,7 @@ def headline(conditions: dict[str, Any]) -> str:
 
 def cpu_name() -> str:
     """As the kernel names it; on Arm it often has no name there."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("model name", "Model"):
             return value.strip()

@@ -68,8 +68,9 @@ class Chat:
         self._context_full = arguments.choice("context_full", context_full, CHOICES)
         self._dropped_turns = 0
         self._marks = Marks.of(tokenizer)
-        self._thinking = thinking is not False
-        self._thought_tokens = None if isinstance(thinking, bool) else arguments.integer("thinking", thinking, least=1)
+        is_flag = isinstance(thinking, (bool, np.bool_))
+        self._thinking = bool(thinking) if is_flag else True
+        self._thought_tokens = None if is_flag else arguments.integer("thinking", thinking, least=1)
         self._tools = collect(() if tools is None else tools)
         self._messages: list[dict[str, Any]] = []
         if system is not None:
@@ -223,6 +224,7 @@ class Chat:
             The conversation is as it was before then; what functions did is done.
         """
         arguments.integer("max_rounds", max_rounds, least=1)
+        arguments.flag("raise_errors", raise_errors)
         for tool in self._tools.values():
             if tool.function is None:
                 raise ArgumentError(
@@ -261,7 +263,8 @@ class Chat:
             raise ArgumentError("no call waits for results", remedy="Say something, with send.", found="no calls")
         if isinstance(results, (str, bytes)) or not isinstance(results, Sequence) or len(results) != len(calls):
             raise ArgumentError(
-                f"results are {results!r:.80}; expected a list of {len(calls)}, one for each call of the last answer",
+                f"results are {arguments.shown(results)}; "
+                f"expected a list of {len(calls)}, one for each call of the last answer",
                 remedy="Pass them in the order of the answer's tool_calls.",
                 expected=f"a list of {len(calls)}",
             )

@@ -305,7 +305,7 @@ def _settings(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r:.80} is not a string")
+        raise TypeError(f"{arguments.shown(value)} is not a string")
     return value
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
+from ..arguments import shown
 from ..errors import ArgumentError
 from ..text.messages import plain
 
@@ -29,7 +30,7 @@ def of_function(function: Callable[..., Any]) -> dict[str, Any]:
     the first section, and the notes of "Args:"). Raises ArgumentError where a call could not say an argument."""
     if not inspect.isfunction(function) and not inspect.ismethod(function):
         raise ArgumentError(
-            f"a tool is {function!r:.80}; expected a function of Python's or a schema",
+            f"a tool is {shown(function)}; expected a function of Python's or a schema",
             remedy="Write a function with type hints that calls it, or pass a JSON schema as a dict.",
             expected="a function or a dict",
         )
@@ -63,7 +64,7 @@ def checked(schema: Mapping[str, Any]) -> dict[str, Any]:
     function = tool.get("function")
     if tool.get("type") != "function" or not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise ArgumentError(
-            f"a tool is {tool!r:.80}; expected a schema with a name",
+            f"a tool is {shown(tool)}; expected a schema with a name",
             remedy='Pass {"type": "function", "function": {"name": ..., "description": ..., "parameters": {...}}}.',
             expected='{"type": "function", "function": {"name": ...}}',
         )
@@ -151,7 +152,7 @@ def _check_schema(tool: str, parameter: str, schema: object) -> None:
     if not isinstance(schema, dict) or not isinstance(kind, str) or kind.lower() not in _ALL_TYPES:
         wanted = ", ".join(f'"{each}"' for each in _ALL_TYPES)
         remedy = f'Give it one "type" of {wanted}; for a value that may be null, set "nullable": true.'
-        raise _refused(tool, parameter, f"its type is {kind!r:.80}", remedy)
+        raise _refused(tool, parameter, f"its type is {shown(kind)}", remedy)
     if found := [key for key in _COMBINED if key in schema]:
         raise _refused(tool, parameter, f"the template cannot write {found[0]!r}", "Write the schema without it.")
     if not isinstance(schema.get("enum", []), list):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..arguments import shown
 from ..errors import ArgumentError, ToolCallError
 from ..generation.generate import Result
 from ..text.messages import plain
@@ -65,7 +66,7 @@ class ToolRun:
 def collect(tools: Iterable[AnyTool]) -> dict[str, Tool]:
     """By name. Raises ArgumentError for one that cannot be told to a model."""
     if isinstance(tools, Mapping) or not isinstance(tools, Iterable):
-        raise ArgumentError(f"tools are {tools!r:.80}; expected a list", expected="a list of functions or schemas")
+        raise ArgumentError(f"tools are {shown(tools)}; expected a list", expected="a list of functions or schemas")
     found = []
     for tool in tools:
         schema = tool_schema.checked(tool) if isinstance(tool, Mapping) else tool_schema.of_function(tool)
@@ -83,7 +84,14 @@ def execute(tools: Mapping[str, Tool], call: AnyToolCall) -> ToolResult:
     except ToolCallError as error:
         return ToolResult(call, {"error": error.message}, error)
     except Exception as error:
-        return ToolResult(call, {"error": f"{type(error).__name__}: {error}"}, error)
+        return ToolResult(call, {"error": f"{type(error).__name__}: {_said(error)}"}, error)
+
+
+def _said(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # an exception of somebody's own may fail at this, too
+        return "no text"
 
 
 def _fitted(tools: Mapping[str, Tool], call: AnyToolCall) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -125,10 +133,10 @@ def _fit(where: str, schema: Mapping[str, Any], value: Any) -> Any:
     if kind == "integer" and isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, _PYTHON_TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
-        raise ToolCallError(f"{where} is {value!r:.80}; expected type {kind}", expected=kind, found=repr(value))
+        raise ToolCallError(f"{where} is {shown(value)}; expected type {kind}", expected=kind, found=shown(value))
     if value not in schema.get("enum", [value]):
         wanted = ", ".join(map(repr, schema["enum"]))
-        raise ToolCallError(f"{where} is {value!r:.80}; expected one of {wanted}", expected=wanted, found=repr(value))
+        raise ToolCallError(f"{where} is {shown(value)}; expected one of {wanted}", expected=wanted, found=shown(value))
     if isinstance(value, list) and "items" in schema:
         return [_fit(f"{where}[{place}]", schema["items"], each) for place, each in enumerate(value)]
     if isinstance(value, dict) and "additionalProperties" in schema:

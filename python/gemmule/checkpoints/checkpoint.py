@@ -44,7 +44,7 @@ def find(path: str | os.PathLike[str]) -> Path:
     UnsupportedError for a single file of a folder, ArgumentError for something that is no path, ResourceError for a
     folder that may not be searched.
     """
-    if path == DEMO:
+    if isinstance(path, str) and path == DEMO:
         return Path(__file__).parents[1] / "data" / DEMO
     place, text = arguments.path("the model", path, f"a path or {DEMO!r}"), os.fspath(path)
     try:
@@ -61,6 +61,7 @@ def find(path: str | os.PathLike[str]) -> Path:
                 file=str(place),
             )
         return place  # whatever else it is: the reader of GGUF says so
+    text = os.fspath(path)
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", text):
         remedy = f"If it is a hub name, download it first: gemmule pull {text}"
     else:

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from .. import arguments
 from . import checkpoint, hub
 
 AUTO = "auto"
@@ -31,7 +32,7 @@ def find(
         path: of the model.
         token, cache_dir, local_files_only: see `hub.pull`.
     """
-    place = published(path) if mtp == AUTO else mtp
+    place = published(path) if isinstance(mtp, str) and mtp == AUTO else mtp
     if place is None:
         return None
     folder = checkpoint.find(hub.locate(place, token=token, cache_dir=cache_dir, local_files_only=local_files_only))
@@ -47,9 +48,9 @@ def published(path: str | os.PathLike[str]) -> str | Path | None:
     google/gemma-4-E2B-it-assistant. A folder of such a name, or a file in one, has the folder gemma-4-E2B-it-assistant
     beside it. None for other names, and where that folder is not there.
     """
-    if path == checkpoint.DEMO:
+    if isinstance(path, str) and path == checkpoint.DEMO:
         return checkpoint.find(path).with_name(_DEMO_DRAFTER)
-    place = Path(os.fspath(path)).expanduser()
+    place = arguments.path("the model", path)
     if place.exists():
         named = place.resolve() if place.is_dir() else place.resolve().parent
         match = _PUBLISHED.fullmatch(named.name)

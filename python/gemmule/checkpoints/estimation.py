@@ -18,6 +18,7 @@ from .memory import available_bytes
 from .shapes import EMBEDDINGS, LEFTOVERS, PER_LAYER_EMBEDDINGS, TOWERS, UNKNOWN, TextShape, bare_name
 from .tensors import CACHE_SCALE, WEIGHT, Tensor, Tensors
 
+ACTIVATIONS = ("auto", "float32", "int8")
 KV_BITS = {"float32": (32, 32), "bf16": (16, 16), "static": (8, 4)}  # of sliding layers, of full ones
 
 # Measured, as what a process grows by beyond the buffers below, and rounded up; docs/decisions/0013-hub.md has figures.
@@ -152,6 +153,7 @@ def _at_most(tensors: Tensors, context: int | None, kv: str, drafter: Path | Non
 
 def _estimate(tensors: Tensors, context: int | None, kv: str, activations: str, drafter: Path | None) -> Estimate:
     arguments.choice("kv", kv, ("auto", *KV_BITS))
+    arguments.choice("activations", activations, ACTIVATIONS)
     shape = tensors.shape
     tokens = shape.max_context if context is None else arguments.integer("context", context, least=1)
     if tokens > shape.max_context:

@@ -11,7 +11,9 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
+from urllib.parse import urlsplit
 
 from tqdm.auto import tqdm
 
@@ -84,6 +86,7 @@ def locate(
 
     What lies in the file system wins over a repository of the same name. Errors are those of `pull`.
     """
+    arguments.flag("local_files_only", local_files_only)
     if not _is_name(path):
         return path
     return pull(str(path), revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
@@ -139,6 +142,8 @@ def pull(
         ArgumentError: no name of a repository; or it has several GGUF files, and none was chosen.
     """
     request = _request(name, file, revision, token, cache_dir)
+    arguments.flag("local_files_only", local_files_only)
+    arguments.flag("progress", progress)
     from huggingface_hub import constants  # here, because it takes a tenth of a second that local checkpoints need not
 
     if local_files_only or constants.HF_HUB_OFFLINE:
@@ -176,18 +181,27 @@ def _request(
     token: str | bool | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Request:
-    matched = _NAME.fullmatch(name)
+    matched = _NAME.fullmatch(name) if isinstance(name, str) else None
     if not matched:
+        found = arguments.shown(name)
         raise ArgumentError(
-            f"{name!r} is no repository's name", remedy='Write "org/name" or "org/name:file.gguf".', found=repr(name)
+            f"{found} is no repository's name", remedy='Write "org/name" or "org/name:file.gguf".', found=found
         )
-    folder = None if cache_dir is None else arguments.path("cache_dir", cache_dir)
+    if file is not None:
+        arguments.string("file", file)
+    # As a whole path: huggingface_hub would take a folder named "~x" for a home.
+    folder = None if cache_dir is None else arguments.path("cache_dir", cache_dir).absolute()
+    if revision is not None:
+        arguments.string("revision", revision)
+    if not isinstance(token, (str, bool, NoneType)):
+        raise arguments.refused("token", type(token).__name__, "a string, True, False or None")
     return Request(matched["repository"], file or matched["file"], revision, token, folder)
 
 
 def _list(request: Request) -> Listing:
     from huggingface_hub import HfApi
 
+    _check_address(request)
     with _translated(request):
         info = HfApi().model_info(
             request.repository, revision=request.revision, token=request.token, files_metadata=True
@@ -197,6 +211,23 @@ def _list(request: Request) -> Listing:
         commit=info.sha or "",
         sizes={each.rfilename: each.size or 0 for each in files},
         hashes={each.rfilename: Known(each.lfs.sha256, each.lfs.size) for each in files if each.lfs is not None},
+    )
+
+
+def _check_address(request: Request) -> None:
+    """Raises NetworkError where HF_ENDPOINT says no address; huggingface_hub fails at it in ways of its own."""
+    from huggingface_hub import constants
+
+    with contextlib.suppress(ValueError):
+        address = urlsplit(constants.ENDPOINT)
+        if address.scheme in ("http", "https") and address.hostname:
+            return
+    raise NetworkError(
+        f"{request.repository}: no such folder here, and HF_ENDPOINT is {constants.ENDPOINT!r}; expected an address",
+        remedy="Set it to one such as https://huggingface.co, or unset it.",
+        file=request.repository,
+        expected="an address",
+        found=constants.ENDPOINT,
     )
 
 

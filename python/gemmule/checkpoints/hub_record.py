@@ -88,7 +88,7 @@ def write(snapshot: Path, files: dict[str, Known]) -> None:
     with contextlib.suppress(OSError):
         target.parent.mkdir(exist_ok=True)
         part = target.with_suffix(f".{os.getpid()}.part")
-        part.write_text(text)
+        part.write_text(text, encoding="utf-8")
         part.replace(target)
 
 

@@ -27,15 +27,19 @@ def own_bytes(which: str) -> int:
 
 
 def _bytes_in(file: Path, name: str) -> int:
-    line = next(line for line in file.read_text().splitlines() if line.startswith(f"{name}:"))
+    line = next(line for line in _text(file).splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) * 1024  # stands in kB
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
 
 
 def _folders(groups: Path, own: Path) -> list[Path]:
     """Folders of the process's memory cgroups: of version 2 and of version 1, from the innermost up."""
     folders = []
     with contextlib.suppress(OSError):
-        for line in own.read_text().splitlines():
+        for line in _text(own).splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers and "memory" not in controllers.split(","):
                 continue
@@ -52,7 +56,7 @@ def _left_in(folder: Path) -> int | None:
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache"),
     ):
         with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
-            most, now = int((folder / limit).read_text()), int((folder / used).read_text())
-            stat = dict(line.split(maxsplit=1) for line in (folder / "memory.stat").read_text().splitlines())
+            most, now = int(_text(folder / limit)), int(_text(folder / used))
+            stat = dict(line.split(maxsplit=1) for line in _text(folder / "memory.stat").splitlines())
             return max(0, most - max(0, now - int(stat.get(pages, 0))))
     return None

@@ -91,6 +91,12 @@ def convert(
     arguments.choice("embeddings", embeddings, EMBEDDINGS)
     arguments.choice("scales", scales, SCALES)
     arguments.choice("ple_scale", ple_scale, PLE_SCALES)
+    arguments.flag("pure", pure)
+    arguments.flag("force", force)
+    arguments.flag("progress", progress)
+    allow_nonfinite = arguments.flag("allow_nonfinite", allow_nonfinite)
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise arguments.refused("overrides", overrides, "a dict, {regular expression: bits}")
     _refuse_for_others(
         to, overrides=overrides, calibrate=calibrate, activation_scales=activation_scales, weight_scales=weight_scales
     )

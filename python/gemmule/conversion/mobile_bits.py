@@ -9,6 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..arguments import shown
 from ..errors import ArgumentError
 from .text_config import TextConfig
 
@@ -57,16 +60,18 @@ def overriding_rules(overrides: Mapping[str, int], modules: Sequence[str]) -> li
     """
     rules = []
     for pattern, bits in overrides.items():
-        if bits not in BITS or isinstance(bits, bool):
-            raise _refused(f"{pattern!r} is given {bits!r} bits", "2, 4 or 8 bits", repr(bits))
+        if not isinstance(bits, (int, np.integer)) or isinstance(bits, bool) or bits not in BITS:
+            raise _refused(f"{shown(pattern)} is given {shown(bits)} bits", "2, 4 or 8 bits", shown(bits))
         try:
             found = [module for module in modules if re.search(pattern, module)]
         except (re.error, TypeError) as error:
-            raise _refused(f"{pattern!r} does not compile: {error}", "a regular expression", repr(pattern)) from None
+            what = f"{shown(pattern)} does not compile: {error}"
+            raise _refused(what, "a regular expression", shown(pattern)) from None
         if not found:
             some = ", ".join(modules[:3])
-            raise _refused(f"{pattern!r} is found in no module", f"part of a name such as {some}", repr(pattern))
-        rules.append(BitRule("^(" + "|".join(re.escape(module) for module in found) + ")$", bits))
+            what = f"{shown(pattern)} is found in no module"
+            raise _refused(what, f"part of a name such as {some}", shown(pattern))
+        rules.append(BitRule("^(" + "|".join(re.escape(module) for module in found) + ")$", int(bits)))
     return rules
 
 

@@ -114,13 +114,17 @@ class Sampling:
         regex: str | None = None,
         grammar: str | None = None,
         draft: str | None = "auto",
+        **unknown: object,
     ) -> Sampling:
-        """The options, each checked. Raises ArgumentError, and UnsupportedError as `Grammars.compile` does."""
+        """The options, each checked. Raises ArgumentError, and UnsupportedError as `Grammars.compile` does; TypeError,
+        as Python does, for an argument that none of those who pass theirs on to here has."""
+        for name in unknown:
+            raise TypeError(f"unexpected keyword argument {name!r}; the options are those of Model.generate()")
 
         def given(value: float | None, default: float) -> float:
             return default if value is None else value
 
-        stop_strings = _stop_strings(stop)
+        stop_strings, ignore_eos = _stop_strings(stop), arguments.flag("ignore_eos", ignore_eos)
         structure = Structure.asked(schema=schema, regex=regex, grammar=grammar)
         if structure is not None and (stop_strings or ignore_eos):
             found = "stop" if stop_strings else "ignore_eos"
@@ -143,7 +147,7 @@ class Sampling:
             seed=_seed() if seed is None else arguments.integer("seed", seed, least=0, most=2**64 - 1),
             stop=stop_strings,
             end_tokens=frozenset() if ignore_eos else defaults.end_tokens,
-            logprobs=bool(logprobs),
+            logprobs=arguments.flag("logprobs", logprobs),
             top_logprobs=arguments.integer("top_logprobs", top_logprobs, least=0, most=_MOST_TOP_LOGPROBS),
             biased_ids=np.array(list(bias), np.int64),
             biases=np.array(list(bias.values()), np.float32),
@@ -175,7 +179,7 @@ def _bias(bias: Mapping[int, float] | None, vocab_size: int) -> dict[int, float]
     if bias is None:
         return {}
     if not isinstance(bias, Mapping):
-        raise ArgumentError(f"logit_bias is {bias!r:.80}; expected a dict of token ids", expected="a dict")
+        raise ArgumentError(f"logit_bias is {arguments.shown(bias)}; expected a dict of token ids", expected="a dict")
     checked = {}
     for id, value in bias.items():
         place = arguments.integer("an id in logit_bias", id, least=0, most=vocab_size - 1)
@@ -190,7 +194,8 @@ def _processors(processors: Sequence[LogitsProcessor] | None) -> tuple[LogitsPro
         return ()
     if not isinstance(processors, Sequence) or not all(map(callable, processors)):
         raise ArgumentError(
-            f"logits_processors is {processors!r:.80}; expected a list of callables", expected="a list of callables"
+            f"logits_processors is {arguments.shown(processors)}; expected a list of callables",
+            expected="a list of callables",
         )
     return tuple(processors)
 
@@ -198,12 +203,11 @@ def _processors(processors: Sequence[LogitsProcessor] | None) -> tuple[LogitsPro
 def _stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     if stop is None:
         return ()
-    strings = (stop,) if isinstance(stop, str) else tuple(stop)
+    try:
+        strings = (stop,) if isinstance(stop, str) else tuple(stop)
+    except TypeError:
+        raise arguments.refused("stop", stop, "a string or a list of strings") from None
     for string in strings:
         if not isinstance(string, str) or not string:
-            raise ArgumentError(
-                f"a stop string is {string!r}; expected a string that is not empty",
-                expected="a string that is not empty",
-                found=repr(string),
-            )
+            raise arguments.refused("a stop string", string, "a string that is not empty")
     return strings

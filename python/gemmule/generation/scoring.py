@@ -13,7 +13,7 @@ from ..text.text_stream import TextStream
 from ..text.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
 class Score:
     """Of every token but the first, which nothing predicts: of a text that one is BOS.
 

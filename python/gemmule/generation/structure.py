@@ -58,7 +58,7 @@ class Structure:
         type_ = schema if isinstance(schema, type) and dataclasses.is_dataclass(schema) else None
         if type_ is None and not isinstance(schema, dict):
             raise ArgumentError(
-                f"schema is {schema!r:.80}; expected a dict, or a dataclass (its type, no instance)",
+                f"schema is {arguments.shown(schema)}; expected a dict, or a dataclass (its type, no instance)",
                 expected="a dict or a dataclass",
             )
         data = schema if type_ is None else schema_of(type_)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from .. import paths
+from .. import arguments, paths
 from ..checkpoints.checkpoint import TEXT_FILES
 from ..errors import ArgumentError, MissingFileError
 
@@ -21,17 +21,18 @@ _OURS = re.compile(
 def resolve(target: str | os.PathLike[str]) -> Path:
     """The absolute path that `target` means; of a link, what it leads to.
 
-    Raises ArgumentError for something that is no path, MissingFileError where the folder that it lies in is not there.
+    Raises ArgumentError for something that is no path, MissingFileError where the folder that it lies in is not there,
+    ResourceError where the system does not tell.
     """
+    named = arguments.path("the target", target)
     try:
-        text = os.fspath(target)
-        place = Path(text).expanduser().resolve() if isinstance(text, str) and text else Path()
-        is_in_folder = place.parent.is_dir()
-    except (TypeError, ValueError, OSError, RuntimeError):  # no path; a zero byte; too long; links in a circle, ~nobody
-        place = Path()
-    if not place.name:  # the root has none either
-        raise ArgumentError(f"the target is {target!r}; expected a path", expected="a path", found=repr(target))
-    if not is_in_folder:
+        place = Path(os.path.realpath(named))  # of links in a circle it gives one
+    except FileNotFoundError:
+        remedy = "Go to one that is there, or write the target as a whole path."
+        raise MissingFileError("the working folder is no longer there", remedy=remedy, file=str(named)) from None
+    if not place.name:
+        raise arguments.refused("the target", target, "a path that ends in a name")
+    if not (paths.exists(place.parent) and place.parent.is_dir()):
         raise MissingFileError(
             f"{place.parent}: no such folder",
             remedy=f'Make it first: mkdir -p "{place.parent}"',

@@ -16,7 +16,7 @@ from ..model import Model
 from ..progress import Progress
 from ..table import table
 from .evaluate import Perplexity, standard_error
-from .windows import cut
+from .windows import cut, require_models
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def compare(
 
     Source: ggml-org/llama.cpp tools/perplexity, for the figures and the protocol "second-half".
     """
+    require_models([model, reference])
     if model.vocab_size != reference.vocab_size:
         raise ArgumentError(
             f"the model has {model.vocab_size} token ids, the reference {reference.vocab_size}",

@@ -57,6 +57,7 @@ def cut(
 ) -> Windows:
     """The windows of a text, for models that all see the same ids. Arguments and errors are those of `perplexity`;
     ArgumentError also where the models' tokenizers give different ids."""
+    require_models(models)
     arguments.choice("score", score, SCORES)
     window = arguments.integer("window", window, least=3 if score == "second-half" else 2)
     context = min(model.context for model in models)
@@ -68,7 +69,7 @@ def cut(
             found=str(window),
         )
     if stride is not None and score != "all":
-        raise ArgumentError(f'stride is {stride!r}, but windows move by it with score="all" only')
+        raise ArgumentError(f'stride is {arguments.shown(stride)}, but windows move by it with score="all" only')
     step = window // 2 if stride is None else arguments.integer("stride", stride, least=1, most=window - 1)
     most = None if windows is None else arguments.integer("windows", windows, least=1)
 
@@ -78,6 +79,13 @@ def cut(
     spans = list(islice(all_spans, most))
     scored = np.concatenate([ids[first:end] for _, first, end in spans])
     return Windows(ids, bos, spans, _text_bytes(scored, models))
+
+
+def require_models(models: Sequence[object]) -> None:
+    """Raises ArgumentError for what is no model, such as the name of one."""
+    for model in models:
+        if not isinstance(model, Model):
+            raise arguments.refused("the model", model, "a Model", remedy="Load it first: gemmule.load(...).")
 
 
 def spread(text: str | Path | TokenIds, model: Model, *, window: int, windows: int, least: int) -> Windows:
@@ -181,4 +189,4 @@ def _names_file(text: str) -> bool:
 
 def _text_bytes(ids: NDArray[np.int32], models: Sequence[Model]) -> int:
     tokenizer = next((model.tokenizer for model in models if model.tokenizer), None)
-    return 0 if tokenizer is None else tokenizer.byte_length(ids.tolist())
+    return 0 if tokenizer is None else tokenizer.byte_length(ids)

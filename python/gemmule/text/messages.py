@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..arguments import shown
 from ..errors import ArgumentError, UnsupportedError
 
 Message = Mapping[str, Any]
@@ -50,14 +51,14 @@ def check(messages: object) -> list[dict[str, Any]]:
     """`messages` as a non-empty list of dicts with a role each, plain data."""
     if not isinstance(messages, Sequence) or isinstance(messages, (str, bytes)) or not messages:
         raise ArgumentError(
-            f"messages are {messages!r:.80}; expected a list of dicts",
+            f"messages are {shown(messages)}; expected a list of dicts",
             remedy='Pass [{"role": "user", "content": "Hello"}].',
             expected="a list of dicts",
         )
     for place, message in enumerate(messages):
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise ArgumentError(
-                f'message {place} is {message!r:.80}; expected a dict with a string "role"',
+                f'message {place} is {shown(message)}; expected a dict with a string "role"',
                 remedy='Pass [{"role": "user", "content": "Hello"}].',
                 expected='a dict with a string "role"',
             )
@@ -72,10 +73,10 @@ def refuse_media(messages: Iterable[Message]) -> None:
             kind = part.get("type") if isinstance(part, dict) else part
             if kind != "text":
                 raise UnsupportedError(
-                    f"a message holds a part of type {kind!r}; only text is read",
+                    f"a message holds a part of type {shown(kind)}; only text is read",
                     remedy="Describe it in words.",
                     expected='parts of type "text"',
-                    found=repr(kind),
+                    found=shown(kind),
                 )
 
 

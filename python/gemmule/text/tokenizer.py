@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _core, arguments
 from ..checkpoints import checkpoint
@@ -60,7 +61,8 @@ class Tokenizer:
             MissingFileError: no folder, or no tokenizer.json in it.
             FormatError: a file in it is broken.
         """
-        return cls.from_folder(checkpoint.find(folder), trust_template=trust_template)
+        trusted = arguments.flag("trust_template", trust_template)
+        return cls.from_folder(checkpoint.find(folder), trust_template=trusted)
 
     @classmethod
     def from_folder(cls, place: Path, *, trust_template: bool, rows: int | None = None) -> Tokenizer:
@@ -90,18 +92,14 @@ class Tokenizer:
 
         Raises FormatError where the tokenizer is a model's that has no row for one of them.
         """
-        ids = self._encode(text, parse_special)
-        if add_special_tokens and self.bos_token_id is not None:
+        ids = self._encode(text, arguments.flag("parse_special", parse_special))
+        if arguments.flag("add_special_tokens", add_special_tokens) and self.bos_token_id is not None:
             ids.insert(0, self.bos_token_id)
         return self._within_rows(ids)
 
     def decode(self, ids: arguments.TokenIds, skip_special_tokens: bool = False) -> str:
         """Text of `ids` (any sequence or one-dimensional array of integers; may be empty)."""
-        if len(ids) == 0:
-            return ""
-        # A model may have more rows than the tokenizer has entries; such ids have no text.
-        numbers = arguments.token_ids(ids, 2**31)
-        return self._core.decode(numbers, skip_special_tokens)
+        return self._core.decode(_ids(ids), arguments.flag("skip_special_tokens", skip_special_tokens))
 
     def apply_chat_template(
         self,
@@ -123,6 +121,8 @@ class Tokenizer:
             ArgumentError: the messages are not plain data, or the template refuses them.
             FormatError: the template is broken, or needs more time or memory than it may have.
         """
+        add_generation_prompt = arguments.flag("add_generation_prompt", add_generation_prompt)
+        enable_thinking = arguments.flag("enable_thinking", enable_thinking)
         return self._render(check(messages), add_generation_prompt, plain("tools", tools), enable_thinking)
 
     def encode_messages(
@@ -140,6 +140,9 @@ class Tokenizer:
             raw_answers: the model's earlier answers are as it wrote them: where one spells a mark of a thought or of a
                 call, it is that mark. Otherwise it is text there too.
         """
+        add_generation_prompt = arguments.flag("add_generation_prompt", add_generation_prompt)
+        enable_thinking = arguments.flag("enable_thinking", enable_thinking)
+        arguments.flag("raw_answers", raw_answers)
         checked, described = check(messages), plain("tools", tools)
         control = [token for id in self._core.control_tokens if (token := self._core.token(id)) is not None]
         shield = Shield(control, checked, described, self.chat_template)
@@ -155,32 +158,32 @@ class Tokenizer:
 
     def has_text(self, id: int) -> bool:
         """Whether `decode` with skip_special_tokens=True looks at `id`: not at control tokens, nor at ids it lacks."""
-        return self._core.is_visible(id)
+        return self._core.is_visible(_id(id))
 
     def control_token(self, text: str) -> int | None:
         """The id of the control token with this text, or None."""
-        id = self._core.find(text)
+        id = self._core.find(_utf8(text).decode())
         return None if id is None or self.has_text(id) else id
 
     def is_byte(self, id: int) -> bool:
         """Whether `id` stands for one byte of a character, not for text of its own."""
-        return self._core.is_byte(id)
+        return self._core.is_byte(_id(id))
 
     def spelled(self, id: int) -> bytes:
         """The bytes that `id` adds to a text: one for a byte token, none for a control token or an id without entry."""
-        token = self._core.token(id)
+        token = self._core.token(_id(id))
         if token is None or not self._core.is_visible(id):
             return b""
         return bytes.fromhex(token[3:5]) if self._core.is_byte(id) else token.replace(_SPACE_MARK, " ").encode()
 
     def name(self, id: int) -> str:
         """The text of one token by itself: that of a byte token or a control token as its entry is written."""
-        token = self._core.token(id) or ""
+        token = self._core.token(_id(id)) or ""
         return token.replace(_SPACE_MARK, " ")
 
-    def byte_length(self, ids: Sequence[int]) -> int:
+    def byte_length(self, ids: arguments.TokenIds) -> int:
         """UTF-8 bytes of the text of `ids`; special tokens have none, a byte token has one."""
-        return self._core.visible_bytes(np.asarray(ids, np.int32))
+        return self._core.visible_bytes(_ids(ids))
 
     def need_template(self) -> ChatTemplate:
         """The chat template. Raises UnsupportedError where there is none."""
@@ -236,6 +239,18 @@ def more_tokens_than_rows(file: Path, tokens: int, rows: int) -> FormatError:
         expected=f"at most {rows} tokens",
         found=f"{tokens} tokens",
     )
+
+
+# A model may have more rows than the tokenizer has entries; such ids have no text.
+_IDS = 2**31
+
+
+def _id(id: object) -> int:
+    return arguments.integer("the token id", id, least=0, most=_IDS - 1)
+
+
+def _ids(ids: object) -> NDArray[np.int32]:
+    return arguments.token_ids(ids, _IDS, least=0, name="the ids")
 
 
 def _utf8(text: object) -> bytes:
