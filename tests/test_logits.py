@@ -183,6 +183,7 @@ def test_an_exception_leaves_a_chat_as_it_was(tmp_path):
         (np.zeros(640, np.int32), "int32"),
         ([0.0] * 640, r"\[0.0"),
         (3, "returned 3"),
+        (np.ma.zeros(640, np.float32), "returned masked_array"),
         (np.full(640, np.nan, np.float32), "nan"),
         (np.where(np.arange(640) == 600, np.float32(np.nan), np.float32(0)), "nan"),
         (np.where(np.arange(640) == 600, np.float32(np.inf), np.float32(0)), "inf"),
@@ -194,6 +195,29 @@ def test_refuses_what_a_processor_returns(returned, said):
     with pytest.raises(gemmule.ArgumentError, match=r"logits_processors\[1\].*" + said):
         tokens(model, logits_processors=[in_place, lambda ids, logits: returned])
     assert tokens(model) == [LIKELIEST] * 3
+
+
+@pytest.mark.parametrize("change", ["freeze", "reshape", "resize", "retype"])
+def test_a_processor_may_do_to_the_array_what_it_likes(change):
+    """It is the processor's own; the numbers in it are what counts."""
+
+    def forget(ids, logits):
+        if change == "freeze":
+            logits.flags.writeable = False
+        elif change == "reshape":
+            logits.shape = (2, -1)
+        elif change == "resize":
+            with pytest.raises(ValueError, match="own its data"):
+                logits.resize(7)
+        else:
+            logits.dtype = np.int32
+
+    model = says_299()
+    assert tokens(model, logits_processors=[forget, in_place], logit_bias={3: -1.0}) == tokens(
+        model, logits_processors=[in_place]
+    )
+    with pytest.raises(gemmule.ArgumentError, match="float32 with shape"):
+        tokens(model, logits_processors=[lambda ids, logits: logits.reshape(2, -1)])
 
 
 def test_refuses_nan_written_in_place():

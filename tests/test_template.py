@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,13 @@ def test_reaches_nothing_outside(folder, template):
         except gemmule.FormatError:
             continue
         assert text in ("", "undefined")
+
+
+@pytest.mark.parametrize("program", [None, "", "/bin/true"])
+def test_no_python_to_render_with(folder, program, monkeypatch):
+    monkeypatch.setattr(sys, "executable", program)
+    with pytest.raises(gemmule.FormatError, match=r"sys\.executable"):
+        render(folder, "{{ 1 }}")
 
 
 def test_not_utf8(folder):

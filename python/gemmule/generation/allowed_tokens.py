@@ -7,6 +7,7 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import is_masked, shown
 from ..errors import ArgumentError
 from ..text.answer import AnswerStream
 from .sampling import LogitsProcessor, Sampling
@@ -81,12 +82,13 @@ def _processed(
     name: str, processor: LogitsProcessor, ids: NDArray[np.int32], logits: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """What `processor` makes of logits (V,), checked. What it raises comes as it is."""
-    seen = ids.view()
+    seen, offered = ids.view(), logits.view()  # it may freeze what it is given, or give it another shape
     seen.flags.writeable = False
-    returned = processor(seen, logits)
+    returned = processor(seen, offered)
     result = logits if returned is None else returned
-    if not isinstance(result, np.ndarray) or result.dtype != np.float32 or result.shape != logits.shape:
-        found = f"{result.dtype}, {result.shape}" if isinstance(result, np.ndarray) else f"{result!r:.80}"
+    is_array = isinstance(result, np.ndarray) and not is_masked(result)
+    if not is_array or result.dtype != np.float32 or result.shape != logits.shape:
+        found = f"{result.dtype}, {result.shape}" if is_array else shown(result)
         wanted = f"an array of float32 with shape {logits.shape}, or None"
         raise ArgumentError(f"{name} returned {found}; expected {wanted}", expected=wanted, found=found)
     largest = float(result.max())

@@ -117,6 +117,8 @@ class ChatTemplate:
             "fuel": FUEL,
             "longest": LONGEST,
         }
+        if not sys.executable:
+            raise self._failure("no Python is known to start a helper process with: sys.executable is empty")
         try:
             with TemporaryFile() as file:  # no pipe: a process forked meanwhile would keep its end open
                 file.write(json.dumps(job).encode())
@@ -128,7 +130,10 @@ class ChatTemplate:
             raise self._failure(f"the helper process does not start: {error}") from None
         if code != 0:
             raise self._failure(_cause_of_death(code, errors))
-        answer = json.loads(out)
+        try:
+            answer = json.loads(out)
+        except ValueError:
+            raise self._failure(f"sys.executable, {sys.executable}, does not run Python") from None
         if "text" in answer:
             return str(answer["text"])
         raise self._refusal(answer["error"]) if answer["kind"] == "refusal" else self._failure(answer["error"])
