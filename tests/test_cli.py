@@ -182,6 +182,8 @@ def test_errors_are_a_cause_and_a_remedy():
         ["compare", "fairy", "fairy", "no-such-file"],
         ["generate", ""],
         ["perplexity", str(EXCERPT), "--window", "1"],
+        ["perplexity", ""],
+        ["convert", "fairy", "no-such-target", "--to", "mobile", "--calibrate", ""],
     ],
 )
 def test_wrong_values(arguments, capsys):
@@ -201,6 +203,8 @@ def test_wrong_values(arguments, capsys):
         ["generate", "x", "--kv", "int3"],
         ["generate", "x", "-n", "many"],
         ["compare", "fairy"],
+        ["convert", "fairy", "x", "--to", "mobile", "--override", "o=" + "9" * 4500],
+        ["convert", "fairy", "x", "--to", "mobile", "--override", "o=5"],
     ],
 )
 def test_wrong_usage(arguments, capsys):

@@ -289,6 +289,27 @@ def test_plot(tmp_path):
     assert target.stat().st_size > 1000
 
 
+@pytest.mark.parametrize("name", ["x.xyz", "-", "x", ".", "none/x.png", "folder.png"])
+def test_plots_that_cannot_be_written(name, tmp_path, monkeypatch, capsys):
+    """It is said before the work."""
+    pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.png").mkdir()
+    for verb in (["inspect", "fairy"], ["convert", "fairy", "out.gguf", "--to", "q8_0"]):
+        assert cli.main([*verb, "--plot", name]) == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err.startswith("gemmule: ")
+    assert [each.name for each in tmp_path.iterdir()] == ["folder.png"]
+
+
+def test_a_plot_on_a_full_disk(tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    (tmp_path / "x.svg").symlink_to("/dev/full")
+    assert cli.main(["inspect", "fairy", "--plot", str(tmp_path / "x.svg")]) == 1
+    assert "No space left" in capsys.readouterr().err
+
+
 def test_plot_of_a_gguf_file():
     pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
     path = FIXTURES / "gguf_kquant" / "model-Q5_K_M.gguf"

@@ -6,7 +6,7 @@ import argparse
 
 from .. import benchmark
 from ..checkpoints.checkpoint import DEMO
-from .command import Verb, add_arithmetic, add_output, add_threads
+from .command import Verb, add_arithmetic, add_output, add_threads, print_found
 
 
 def bench(arguments: argparse.Namespace) -> None:
@@ -22,7 +22,7 @@ def bench(arguments: argparse.Namespace) -> None:
         found = benchmark.profile(arguments.model or DEMO, **run)
     else:
         found = benchmark.speed(arguments.model or DEMO, **run)
-    print(found.to_json() if arguments.json else found)
+    print_found(found, arguments)
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:

@@ -4,18 +4,21 @@ convert."""
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from ..arguments import path, shown
 from ..checkpoints import hub
 from ..checkpoints.estimation import KV_BITS, estimate
 from ..checkpoints.inspection import inspect
 from ..checkpoints.verification import verify
 from ..conversion.converting import EMBEDDINGS, FORMATS, GRIDS, PLE_SCALES, SCALES, convert
-from .command import Verb, add_output, print_json
+from ..conversion.mobile_bits import BITS
+from .command import Verb, add_output, print_found, print_json
+from .figure import draw, figure_file
+from .streams import say
 
 
 def pull(arguments: argparse.Namespace) -> None:
-    path = hub.pull(
+    found = hub.pull(
         arguments.name,
         file=arguments.file,
         revision=arguments.revision,
@@ -24,30 +27,31 @@ def pull(arguments: argparse.Namespace) -> None:
         progress=not arguments.quiet,
     )
     if arguments.json:
-        print_json({"repository": arguments.name, "path": str(path)})
+        print_json({"repository": arguments.name, "path": str(found)})
     else:
-        print(path)
+        say(f"{found}\n")
 
 
 def show(arguments: argparse.Namespace) -> None:
+    figure = figure_file(arguments.plot)
     found = inspect(arguments.path)
-    print(found.to_json() if arguments.json else found)
-    if arguments.plot:
-        found.plot().savefig(arguments.plot)
+    print_found(found, arguments)
+    draw(found, figure)
 
 
 def count(arguments: argparse.Namespace) -> None:
     found = estimate(arguments.path, context=arguments.context, kv=arguments.kv, mtp=arguments.mtp)
-    print(found.to_json() if arguments.json else found)
+    print_found(found, arguments)
 
 
 def check(arguments: argparse.Namespace) -> int:
     report = verify(arguments.path, progress=not arguments.quiet)
-    print(report.to_json() if arguments.json else report)
+    print_found(report, arguments)
     return 0 if report.ok else 1
 
 
 def write(arguments: argparse.Namespace) -> None:
+    figure = figure_file(arguments.plot)
     report = convert(
         arguments.source,
         arguments.target,
@@ -57,7 +61,7 @@ def write(arguments: argparse.Namespace) -> None:
         embeddings=arguments.embeddings,
         scales=arguments.scales,
         overrides=dict(arguments.overrides) or None,
-        calibrate=Path(arguments.calibrate) if arguments.calibrate else None,
+        calibrate=None if arguments.calibrate is None else path("--calibrate", arguments.calibrate),
         activation_scales=arguments.activation_scales,
         weight_scales=arguments.weight_scales,
         ple_scale=arguments.ple_scale,
@@ -66,15 +70,14 @@ def write(arguments: argparse.Namespace) -> None:
         threads=arguments.threads,
         progress=not arguments.quiet,
     )
-    print(report.to_json() if arguments.json else report)
-    if arguments.plot:
-        report.plot().savefig(arguments.plot)
+    print_found(report, arguments)
+    draw(report, figure)
 
 
 def _override(text: str) -> tuple[str, int]:
     pattern, _, bits = text.rpartition("=")
-    if not pattern or not bits.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected REGEX=BITS, found {text!r}")
+    if not pattern or bits not in map(str, BITS):
+        raise argparse.ArgumentTypeError(f"expected REGEX=BITS with 2, 4 or 8 bits, found {shown(text)}")
     return pattern, int(bits)
 
 

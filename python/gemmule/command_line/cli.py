@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..arguments import path
 from ..chats.chat import Chat
 from ..checkpoints.checkpoint import DEMO
-from ..errors import FormatError, GemmuleError, UnsupportedError
+from ..errors import GemmuleError, UnsupportedError
 from ..generation.generate import Piece, Result
 from ..generation.sampling import DRAFTS, GenerationOptions
 from ..model import Model, load
@@ -22,8 +21,11 @@ from ..quality.divergence import compare
 from ..quality.evaluate import perplexity
 from ..quality.windows import SCORES
 from . import bench_verb, checkpoint_verbs
-from .command import Verb, add_arithmetic, add_output, add_threads, print_json
+from .command import Verb, add_arithmetic, add_output, add_threads, print_found, print_json
+from .streams import OutputError, lines, prepare, remark, say, standard_input
 
+_ERROR = 1
+_FAULT = 70  # EX_SOFTWARE of sysexits.h; Python's own is 1, with which `verify` says that a checkpoint is damaged
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 _BROKEN_PIPE = 141  # 128 + SIGPIPE
 
@@ -31,42 +33,44 @@ _BROKEN_PIPE = 141  # 128 + SIGPIPE
 def generate(arguments: argparse.Namespace) -> None:
     prompt = " ".join(arguments.prompt)
     if prompt == "-":
-        prompt = _standard_input().removesuffix("\n")
+        prompt = standard_input().removesuffix("\n")
     model = _load(arguments)
     if arguments.json:
         result = model.generate(prompt, **_options(arguments))
         print_json({"prompt": prompt, **_result(result)})
         return
     pieces = model.stream(prompt, **_options(arguments))
-    _write(prompt)
+    say(prompt)
     for piece in pieces:
-        _write(piece.text)
-    _write("\n")
+        say(piece.text)
+    say("\n")
 
 
 def chat(arguments: argparse.Namespace) -> None:
     model = _load(arguments)
-    remark = "Ctrl-C stops an answer; Ctrl-D or /exit leaves."
+    hint = "Ctrl-C stops an answer; Ctrl-D or /exit leaves."
     talk: Chat | PlainTalk
     try:
         talk = model.chat(system=arguments.system)
     except UnsupportedError as error:
         talk = PlainTalk(model, arguments.system)
-        remark = f"{error.message}: it continues the transcript as plain text. {remark}"
+        hint = f"{error.message}: it continues the transcript as plain text. {hint}"
     if not arguments.quiet:
-        print(remark, file=sys.stderr)
-    for line in _lines():
+        remark(hint)
+    for line in lines():
         try:
             if arguments.json:
                 print_json(_result(talk.send(line, **_options(arguments))))
                 continue
             for piece in talk.stream(line, **_options(arguments)):
-                _write(piece.text)
-            _write("\n")
+                say(piece.text)
+            say("\n")
         except KeyboardInterrupt:
-            _write("\n")
+            say("\n")
+        except OutputError:
+            raise
         except GemmuleError as error:
-            print(f"gemmule: {error}", file=sys.stderr)
+            remark(f"gemmule: {error}")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -75,8 +79,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
         print_json(asdict(found))
         return
     bits = "" if found.bits_per_byte is None else f", {found.bits_per_byte:.4f} bits per byte"
-    print(f"perplexity {found.perplexity:.4f} +- {found.perplexity_stderr:.4f} over {found.tokens} tokens{bits}")
-    print(f"mean {found.mean_nll:.5f} +- {found.stderr:.5f} nats per token")
+    say(f"perplexity {found.perplexity:.4f} +- {found.perplexity_stderr:.4f} over {found.tokens} tokens{bits}\n")
+    say(f"mean {found.mean_nll:.5f} +- {found.stderr:.5f} nats per token\n")
 
 
 def measure_divergence(arguments: argparse.Namespace) -> None:
@@ -86,7 +90,7 @@ def measure_divergence(arguments: argparse.Namespace) -> None:
         arguments.reference, activations=arguments.reference_activations, kv=arguments.reference_kv, **shared
     )
     found = compare(model, reference, _file(arguments.file), **_protocol(arguments))
-    print(found.to_json() if arguments.json else found)
+    print_found(found, arguments)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -180,22 +184,21 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line. Returns the exit code: 0, 1 for an error or a checkpoint that `verify` finds wrong,
-    130 for Ctrl-C; wrong usage exits with 2."""
-    arguments = parser().parse_args(argv)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character shows "?"
+    70 for a fault of gemmule's own, 130 for Ctrl-C; wrong usage exits with 2."""
     try:
-        code = VERBS[arguments.verb].run(arguments) or 0
-        sys.stdout.flush()
+        prepare()
+        arguments = parser().parse_args(argv)
+        return VERBS[arguments.verb].run(arguments) or 0
     except GemmuleError as error:
-        print(f"gemmule: {error}", file=sys.stderr)
-        return 1
+        remark(f"gemmule: {error}")
+        return _ERROR
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes nowhere
         return _BROKEN_PIPE
-    return code
+    except Exception:
+        remark(traceback.format_exc())
+        return _FAULT
 
 
 class PlainTalk:
@@ -275,40 +278,7 @@ _count.__name__ = 'whole number or "none"'  # argparse shows it
 
 
 def _file(name: str) -> str | Path:
-    return _standard_input() if name == "-" else Path(name)
-
-
-def _standard_input() -> str:
-    try:
-        return sys.stdin.buffer.read().decode()
-    except UnicodeDecodeError as error:
-        raise FormatError(
-            f"standard input: not UTF-8 at byte {error.start}",
-            remedy="Convert the text to UTF-8.",
-            offset=error.start,
-            expected="UTF-8",
-        ) from None
-
-
-def _lines() -> Iterator[str]:
-    """What the user types, line by line, until Ctrl-D or /exit; empty lines are left out."""
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="replace")
-    if sys.stdin.isatty():
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401  input() then has a history and can be edited
-    while True:
-        try:
-            line = input("> ") if sys.stdin.isatty() else input()
-        except EOFError:
-            return
-        except KeyboardInterrupt:
-            _write("\n")
-            continue
-        if line.strip() == "/exit":
-            return
-        if line.strip():
-            yield line
+    return standard_input() if name == "-" else path("the text's file", name)
 
 
 def _result(result: Result) -> dict[str, Any]:
@@ -317,8 +287,3 @@ def _result(result: Result) -> dict[str, Any]:
     said = asdict(result)
     del said["structure"], said["top_logprobs"]  # the command line asks for neither
     return {**said, "usage": {**asdict(usage), "total_tokens": usage.total_tokens, **speeds}}
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

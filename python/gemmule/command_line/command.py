@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..checkpoints.estimation import ACTIVATIONS
 from ..json_line import json_line
-from ..model import ACTIVATIONS, KV
+from ..model import KV
+from .streams import say
 
 
 @dataclass(frozen=True)
@@ -40,4 +42,9 @@ def add_arithmetic(group: argparse._ArgumentGroup, whose: str = "") -> None:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    print(json_line(value), flush=True)
+    say(json_line(value) + "\n")
+
+
+def print_found(found: Any, arguments: argparse.Namespace) -> None:
+    """A result as text, or as the JSON that it has of itself."""
+    say(f"{found.to_json() if arguments.json else found}\n")
