@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .. import _core, forks
 from ..errors import ArgumentError, ResourceError, UnsupportedError
+from ..printable import printable
 from ..text.tokenizer import Tokenizer
 from .structure import Structure
 
@@ -230,5 +231,8 @@ def _refused(kind: str, reason: str) -> ArgumentError:
     """reason: llguidance's."""
     reason = reason.partition("<backtrace>")[0].removesuffix("<non-verbose/>").strip()
     lines = [line for line in _REASONS.get(reason, reason).splitlines() if _UNFORCED not in line][:_MOST_LINES]
-    reason = "\n".join(line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE].rstrip()}..." for line in lines)
-    return ArgumentError(f"{kind}: {reason}", remedy=_REMEDY.format(kind))
+    reason, *details = (
+        printable(line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE].rstrip()}...")
+        for line in lines or [""]
+    )
+    return ArgumentError(f"{kind}: {reason}", details="\n".join(details), remedy=_REMEDY.format(kind))
