@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import FormatError, GemmuleError, ResourceError
+from ..errors import FormatError, GemmuleError
+from ..paths import reading
 from ..progress import Progress
 from .checkpoint import read_json
 
@@ -38,14 +39,11 @@ class Known:
 def sha256_of(file: Path, progress: Progress | None = None) -> str:
     """The file's SHA-256, 64 hexadecimal digits; read in pieces."""
     digest = hashlib.sha256()
-    try:
-        with file.open("rb") as stream:
-            while piece := stream.read(_PIECE_BYTES):
-                digest.update(piece)
-                if progress:
-                    progress.advance(len(piece), file.name)
-    except OSError as error:
-        raise ResourceError(f"{file}: {error.strerror}", remedy="Make the file readable.", file=str(file)) from None
+    with reading(file), file.open("rb") as stream:
+        while piece := stream.read(_PIECE_BYTES):
+            digest.update(piece)
+            if progress:
+                progress.advance(len(piece), file.name)
     return digest.hexdigest()
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from .. import _core, paths
 from ..checkpoints.checkpoint import TEXT_FILES, GenerationConfig, read_json
-from ..errors import ResourceError
 from ..text.template import ChatTemplate
 from .gguf_file import read_metadata
 from .hf_config import config_json, generation_config_json
@@ -76,7 +75,5 @@ def _json(content: dict[str, Any], indent: int | None = 2) -> bytes:
 
 
 def _read(file: Path) -> bytes:
-    try:
+    with paths.reading(file):
         return file.read_bytes()
-    except OSError as error:
-        raise ResourceError(f"{file}: {error.strerror}", remedy="Make the file readable.", file=str(file)) from None
