@@ -28,9 +28,12 @@ DraftForward::DraftForward(const DraftModel& model, Parallel& parallel)
     up_.Reserve(layer.intermediate_size);
   }
   if (model.clusters) {
-    scores_.Reserve(model.clusters->centroids.weight.rows);
-    clusters_.resize(model.clusters->centroids.weight.rows);
+    const Clusters& clusters = *model.clusters;
+    scores_.Reserve(clusters.centroids.weight.rows);
+    clusters_.resize(clusters.centroids.weight.rows);
     taken_.resize(config_.vocab_size);
+    // All at once: a failure in the middle of them would leave ids taken.
+    ids_.reserve(clusters.centroid_intermediate_top_k * (clusters.token_ordering.size() / clusters_.size()));
   }
 }
 
