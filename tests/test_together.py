@@ -122,8 +122,11 @@ def test_prompts_are_read_between_steps():
     """Between two tokens of a sequence at most 64 of a long prompt are read, or some short prompts."""
     model = fake_model(TOKENIZER, lambda ids: 299)
     long, short = ([2] * 200, [3])
-    asked = [asked_of(model, [5, 5], max_tokens=40), asked_of(model, long, joins=1, max_tokens=2)]
-    asked += [asked_of(model, short, joins=6, max_tokens=2) for _ in range(20)]
+    asked = [
+        asked_of(model, [5, 5], max_tokens=40, temperature=0),
+        asked_of(model, long, joins=1, max_tokens=2, temperature=0),
+    ]
+    asked += [asked_of(model, short, joins=6, max_tokens=2, temperature=0) for _ in range(20)]
     run(model, asked, prompt_tokens=64)
     reads = [len(ids) for ids in model._core.prefilled]
     assert [reads[i : i + 2] for i, count in enumerate(reads) if count == 64] == [[64, 1]] * 3
