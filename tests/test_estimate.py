@@ -210,7 +210,7 @@ def test_a_drafter_is_counted(wide, tmp_path, ordered):
 def test_a_limit_counts_the_drafter(monkeypatch, capsys):
     needed, alone = gemmule.estimate("fairy", mtp="auto"), gemmule.estimate("fairy")
     assert gemmule.load("fairy", mtp="auto", memory_limit=needed.resident).info["drafter"]
-    monkeypatch.setattr(gemmule.model._core, "Model", None)  # must not be asked
+    monkeypatch.setattr(gemmule.loading._core, "Model", None)  # must not be asked
     for limit in (needed.resident - 1, alone.resident):
         with pytest.raises(gemmule.ResourceError) as caught:
             gemmule.load("fairy", mtp="auto", memory_limit=limit)
@@ -230,7 +230,7 @@ def test_a_limit_counts_the_drafter(monkeypatch, capsys):
 def test_a_limit_refuses_with_the_table_and_before_anything_is_loaded(monkeypatch):
     needed = gemmule.estimate("fairy").resident
     assert gemmule.load("fairy", memory_limit=needed).vocab_size == 4096
-    monkeypatch.setattr(gemmule.model._core, "Model", None)  # must not be asked
+    monkeypatch.setattr(gemmule.loading._core, "Model", None)  # must not be asked
     with pytest.raises(gemmule.ResourceError) as caught:
         gemmule.load("fairy", memory_limit=needed - 1)
     assert str(gemmule.estimate("fairy")) in str(caught.value)
@@ -246,7 +246,7 @@ def test_a_gguf_model_is_refused_with_the_table_too(tmp_path, parts, monkeypatch
     needed, small = gemmule.estimate(path).resident, gemmule.estimate(path, 64).resident
     assert gemmule.load(path, memory_limit=needed).context == 512
     assert gemmule.load(path, context=64, memory_limit=small).context == 64
-    monkeypatch.setattr(gemmule.model._core, "Model", None)  # must not be asked
+    monkeypatch.setattr(gemmule.loading._core, "Model", None)  # must not be asked
     for place in (path, tmp_path):
         with pytest.raises(gemmule.ResourceError, match="memory_limit is") as caught:
             gemmule.load(place, memory_limit=needed - 1)
@@ -316,6 +316,11 @@ def limit(folder: Path, most: str, used: int, pages: int) -> None:
 def test_a_machine_without_cgroups(system):
     assert memory.available_bytes(*system) == (8_000_000 * 1024, "the machine")
     assert memory.available_bytes(*(path.with_name("none") for path in system)) is None
+    for text in ("MemTotal: 16000000 kB\n", "MemAvailable: many kB\n", "MemAvailable:\n", "no colon\n", ""):
+        system[0].write_text(text)
+        assert memory.available_bytes(*system) is None
+    system[0].write_text("no colon\nMemAvailable: 8 kB\n")
+    assert memory.available_bytes(*system) == (8 * 1024, "the machine")
 
 
 def test_the_tightest_cgroup_counts_and_pages_of_files_are_free(system):

@@ -301,8 +301,8 @@ def test_ids_of_any_kind(folder, kind):
         (np.array([[2]]), r"shape \(1, 1\)"),
         (np.array([True]), "bool"),
         (5, "expected text, messages, or token ids"),
+        (b"Hi", "expected text, messages, or token ids"),
         (None, "expected text, messages, or token ids"),
-        (b"ab", "expected a sequence"),
         ("a\udfff", "half of a character"),
     ],
 )

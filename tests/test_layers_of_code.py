@@ -35,6 +35,7 @@ LEVELS = [
     {"generation"},
     {"chats"},
     {"model"},
+    {"loading"},
     {"quality"},
     {"benchmark", "conversion", "harness"},
     {"command_line"},

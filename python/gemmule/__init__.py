@@ -38,7 +38,8 @@ from .errors import (
 from .generation.generate import Piece, Result, Usage
 from .generation.likeliest import TokenLogprob
 from .generation.scoring import Score
-from .model import Model, load
+from .loading import load
+from .model import Model
 from .quality.divergence import Divergence, compare
 from .quality.evaluate import Perplexity, perplexity
 from .text.tokenizer import Tokenizer

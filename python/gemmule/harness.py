@@ -22,7 +22,7 @@ from .errors import ArgumentError, ContextError, UnsupportedError
 from .generation.generate import Generation, finished
 from .generation.rewinding import rewound
 from .generation.sampling import GenerationOptions
-from .model import load
+from .loading import load
 from .progress import Progress
 
 try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .. import _core, arguments
 from ..checkpoints.estimation import ACTIVATIONS
 from ..json_line import json_line
-from ..model import KV, load
+from ..loading import KV, load
 from ..progress import Progress
 from ..table import table
 from .machine import ARRAY_BYTES, Bench, Limits, random_bytes

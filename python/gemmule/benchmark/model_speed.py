@@ -11,7 +11,7 @@ from .. import arguments
 from ..checkpoints.checkpoint import DEMO
 from ..checkpoints.memory import own_bytes
 from ..json_line import json_line
-from ..model import load
+from ..loading import load
 from ..progress import Progress
 from ..table import table
 from .prompts import random_ids, require_room

@@ -14,7 +14,8 @@ from .. import _core, arguments
 from ..checkpoints.checkpoint import DEMO, GenerationConfig
 from ..generation.sampling import Sampling
 from ..json_line import json_line
-from ..model import Model, load
+from ..loading import load
+from ..model import Model
 from ..progress import Progress
 from ..table import table
 from .prompts import random_ids, require_room

@@ -15,7 +15,7 @@ def available_bytes(
     away or shares them. None where the system does not tell.
     """
     found = []
-    with contextlib.suppress(OSError, ValueError, IndexError):
+    with contextlib.suppress(OSError, LookupError, ValueError):
         found.append((_bytes_in(meminfo, "MemAvailable"), "the machine"))
     found += [(left, "the cgroup") for folder in _folders(groups, own) if (left := _left_in(folder)) is not None]
     return min(found, default=None)
@@ -27,8 +27,8 @@ def own_bytes(which: str) -> int:
 
 
 def _bytes_in(file: Path, name: str) -> int:
-    line = next(line for line in _text(file).splitlines() if line.startswith(f"{name}:"))
-    return int(line.split()[1]) * 1024  # stands in kB
+    values = {key: value for key, _, value in (line.partition(":") for line in _text(file).splitlines())}
+    return int(values[name].split()[0]) * 1024  # stands in kB
 
 
 def _text(file: Path) -> str:

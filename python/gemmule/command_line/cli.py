@@ -16,7 +16,8 @@ from ..checkpoints.checkpoint import DEMO
 from ..errors import GemmuleError, UnsupportedError
 from ..generation.generate import Piece, Result
 from ..generation.sampling import DRAFTS, GenerationOptions
-from ..model import Model, load
+from ..loading import load
+from ..model import Model
 from ..quality.divergence import compare
 from ..quality.evaluate import perplexity
 from ..quality.windows import SCORES

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..checkpoints.estimation import ACTIVATIONS
 from ..json_line import json_line
-from ..model import KV
+from ..loading import KV
 from .streams import say
 
 

@@ -128,13 +128,13 @@ def _ids(text: str | Path | TokenIds, models: Sequence[Model]) -> tuple[NDArray[
     """The ids, and BOS where windows begin with it."""
     vocab_size = min(model.vocab_size for model in models)
     if not isinstance(text, (str, Path)):
-        return arguments.token_ids(text, vocab_size), None
+        return arguments.token_ids(text, vocab_size, name="the text"), None
     tokenizers = [model.tokenizer for model in models if model.tokenizer] or [models[0]._need_tokenizer()]
     content = _read(text)
     ids, *others = (tokenizer.encode(content, parse_special=False) for tokenizer in tokenizers)
     for other in others:
         _require_same(ids, other)
-    return arguments.token_ids(ids, vocab_size), tokenizers[0].bos_token_id
+    return arguments.token_ids(ids, vocab_size, name="the text"), tokenizers[0].bos_token_id
 
 
 def _require(ids: NDArray[np.int32], least: int, what: str, remedy: str) -> None:
