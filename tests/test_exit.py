@@ -37,6 +37,14 @@ def load():
     while True:
         gemmule.load("fairy").tokenizer.encode("Once upon a time " * 2000)
         going.set()
+def encode():
+    while True:
+        model.tokenizer.encode("a " * 3000)  # so many ids that numpy would copy them without Python's lock
+        going.set()
+def structure():
+    while True:
+        model.generate(ids, max_tokens=20, regex="[a-z ]+")
+        going.set()
 def errors():
     decoder = model._new_decoder()
     import numpy
@@ -50,7 +58,7 @@ def begin(work, daemon, count=3):
     time.sleep(0.05)
 """
 
-WORK = ["generate", "native", "stream", "together", "tasks", "load", "errors"]
+WORK = ["generate", "native", "stream", "together", "tasks", "load", "encode", "structure", "errors"]
 ENDS = {
     "normally": ("", 0),
     "by sys.exit": ("sys.exit(3)", 3),
@@ -125,3 +133,36 @@ def test_ctrl_c_while_python_waits_for_a_thread():
     assert (returned, printed) == (0, "end\n"), errors
     assert "Fatal" not in errors
     assert seconds < 5
+
+
+def test_work_of_others_that_does_not_end():
+    """Two seconds are waited for it."""
+    script = """
+def busy():
+    with gemmule._core.EndWaits():
+        going.set()
+        time.sleep(100)
+begin(busy, daemon=True)
+print("end", flush=True)
+"""
+    assert_ended(script, 0)
+
+
+def test_work_of_others_is_waited_for_and_none_is_left_of_it_in_a_fork():
+    script = """
+done = threading.Event()
+def busy():
+    with gemmule._core.EndWaits():
+        with gemmule._core.EndWaits(): going.set()
+        time.sleep(0.5)
+        done.set()
+with gemmule._core.EndWaits():
+    if os.fork() == 0: os.dup2(os.open(os.devnull, os.O_WRONLY), 1); sys.exit(5)
+begun = time.monotonic()
+code = os.waitstatus_to_exitcode(os.wait()[1])
+seconds = time.monotonic() - begun
+begin(busy, daemon=True)
+last.append(lambda: print("end" if done.is_set() and code == 5 and seconds < 1.5 else (done.is_set(), code, seconds)))
+"""
+    returned, printed, errors, _ = run(script)
+    assert (returned, printed) == (0, "end\n"), errors

@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -46,6 +47,15 @@ void BindCalibration(py::module_& module);
 void BindTokenizer(py::module_& module, py::module_& testing);
 void BindTesting(py::module_& module);
 void BindBench(py::module_& module);
+
+// A (N,) array of these values. Not made by numpy, which gives the lock back while it copies more than 500 values:
+// where Python ends meanwhile, that would end the thread in the midst of C++ code (gil.h).
+template <class T>
+py::array_t<T, py::array::c_style> ArrayOf(const std::vector<T>& values) {
+  py::array_t<T, py::array::c_style> array(static_cast<py::ssize_t>(values.size()));
+  std::copy(values.begin(), values.end(), array.mutable_data());
+  return array;
+}
 
 // The ids of a (T,) array, copied: another thread may write into the array while the call runs. Throws ArgumentError
 // for another shape.

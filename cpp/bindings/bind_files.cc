@@ -89,11 +89,10 @@ Bytes RunMarkBlocks(const Bytes& blocks, const std::string& name) {
   return marks;
 }
 
-py::array_t<std::int64_t> RunCountCodes(const Bytes& blocks, const std::string& name) {
+py::array_t<std::int64_t, py::array::c_style> RunCountCodes(const Bytes& blocks, const std::string& name) {
   const Encoding encoding = EncodingNamed(name);
   const auto view = Blocks(blocks, encoding);
-  const std::vector<std::int64_t> counts = CountCodes(encoding, view);
-  return py::array_t<std::int64_t>(static_cast<py::ssize_t>(counts.size()), counts.data());
+  return ArrayOf(CountCodes(encoding, view));
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ Tokens Encode(const Tokenizer& tokenizer, const py::bytes& text, bool parse_spec
     if (!encoded) throw Stopped();
     ids = *std::move(encoded);
   });
-  return Tokens(static_cast<py::ssize_t>(ids.size()), ids.data());
+  return ArrayOf(ids);
 }
 
 py::str Decode(const Tokenizer& tokenizer, const Tokens& tokens, bool skip_special_tokens) {

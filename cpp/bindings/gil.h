@@ -4,6 +4,9 @@
 // no catch (...) may meet, or the process ends with SIGABRT. So from the moment on in which Python begins to end, its
 // last thread alone gets the lock here; others wait for ever, which Python 3.14 does too. That moment comes after all
 // threads that Python waits for have ended: these others are daemons.
+//
+// Other libraries' native code takes the lock by itself: while a thread is in there, it is kept from that moment by
+// EndWaits, a context manager of Python's.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -40,7 +43,8 @@ class PythonRuns {
   PythonRuns& operator=(const PythonRuns&) = delete;
 };
 
-// Has Python tell when it begins to end.
-void BindGil();
+// Has Python tell when it begins to end. Adds EndWaits: while it is entered, by this thread, Python's end waits for the
+// thread, but two seconds at the most.
+void BindGil(pybind11::module_& module);
 
 }  // namespace gemmule

@@ -17,7 +17,7 @@ py::dict Cpu() {
 
 PYBIND11_MODULE(_core, module) {
   module.attr("__version__") = GEMMULE_VERSION;
-  BindGil();
+  BindGil(module);
   BindErrors(module);
   SetTargetFromEnvironment();
   module.def("cpu", &Cpu);

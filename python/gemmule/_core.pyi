@@ -16,6 +16,16 @@ KV_BLOCK_TOKENS: int  # tokens that the key/value cache grows by
 
 # Exceptions raised from here are those of `gemmule.errors`.
 
+@final
+class EndWaits:
+    """While it is entered, by this thread, the end of Python waits for the thread, but two seconds at the most; whoever
+    enters once Python ends stays here. For other libraries' native code that gives Python's lock back: up to 3.13
+    Python ends a thread that takes it again, in the midst of that code. May be entered again, and by many threads."""
+
+    def __init__(self) -> None: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, *args: object) -> None: ...
+
 def cpu() -> dict[str, Any]:
     """target (name of the instruction set in use), targets (all this program and CPU can use, best first),
     threads (default number), features (list of str)."""

@@ -39,6 +39,10 @@ _REASONS = {  # where llguidance says no more
 }
 _LONGEST_LINE, _MOST_LINES = 100, 8  # of a reason
 
+# llguidance gives Python's lock back while it works. Where Python ends meanwhile, taking it again would crash. Entered
+# where a grammar is made and where an answer asks something of it.
+_END_WAITS = _core.EndWaits()
+
 # Masks take 0.02 ms as a rule, but some regular expressions 4 ms with Gemma's vocabulary. Behind such a one the next is
 # computed in a thread, while the model reads the token.
 _SLOW_SECONDS = 5e-4
@@ -68,18 +72,19 @@ class Grammars:
                 f"{structure.kind}= needs the package llguidance", remedy="pip install 'gemmule[structured]'"
             ) from None
         source = structure.source
-        if structure.kind == "schema":
-            source = LLMatcher.grammar_from_json_schema(source, defaults={"whitespace_pattern": _WHITESPACE})
-            if '"x-guidance"' in structure.source:
-                (made,) = json.loads(source)["grammars"]
-                source = LLMatcher.grammar_from_lark(f"start: %json {json.dumps(made['json_schema'])}\n{_UNFORCED}")
-        elif structure.kind == "regex":
-            source = LLMatcher.grammar_from_regex(source)
-        else:
-            source = LLMatcher.grammar_from_lark(f"{source}\n{_UNFORCED}")
-        tokens = self._described
-        brief = LLParserLimits(verbose_errors=False)
-        return Grammar(structure, LLMatcher(tokens.tokenizer, source, log_level=0, limits=brief), tokens)
+        with _END_WAITS:
+            if structure.kind == "schema":
+                source = LLMatcher.grammar_from_json_schema(source, defaults={"whitespace_pattern": _WHITESPACE})
+                if '"x-guidance"' in structure.source:
+                    (made,) = json.loads(source)["grammars"]
+                    source = LLMatcher.grammar_from_lark(f"start: %json {json.dumps(made['json_schema'])}\n{_UNFORCED}")
+            elif structure.kind == "regex":
+                source = LLMatcher.grammar_from_regex(source)
+            else:
+                source = LLMatcher.grammar_from_lark(f"{source}\n{_UNFORCED}")
+            tokens = self._described
+            brief = LLParserLimits(verbose_errors=False)
+            return Grammar(structure, LLMatcher(tokens.tokenizer, source, log_level=0, limits=brief), tokens)
 
     @property
     def _described(self) -> _Tokens:
@@ -147,7 +152,8 @@ class Grammar:
 
     def begin(self, end_tokens: Collection[int]) -> Constraint:
         """The beginning of an answer that ends with one of `end_tokens`."""
-        return Constraint(self.structure.kind, self._start.deep_copy(), self._tokens, end_tokens)
+        with _END_WAITS:
+            return Constraint(self.structure.kind, self._start.deep_copy(), self._tokens, end_tokens)
 
 
 class Constraint:
@@ -185,10 +191,11 @@ class Constraint:
     def masked(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """logits (V,), with -infinity for tokens that may not come next. End tokens may exactly where the answer fits
         as it is."""
-        masked = _core.masked(logits, self._allowed())
-        if self.fits:
-            masked[self._ends] = logits[self._ends]
-        return masked
+        with _END_WAITS:
+            masked = _core.masked(logits, self._allowed())
+            if self.fits:
+                masked[self._ends] = logits[self._ends]
+            return masked
 
     def _allowed(self) -> NDArray[np.uint8]:
         """Which tokens with a text may come next, as `_Tokens.bits`."""
@@ -204,9 +211,10 @@ class Constraint:
 
     def accept(self, token: int) -> None:
         """Goes on with a token that may come next and does not end the answer."""
-        self._matcher.consume_token(token)
-        self._check()
-        self.complete = self._matcher.is_stopped()
+        with _END_WAITS:
+            self._matcher.consume_token(token)
+            self._check()
+            self.complete = self._matcher.is_stopped()
         if self._seconds > _SLOW_SECONDS and not self.complete and not self._forked:
             with suppress(RuntimeError):  # the system gives no thread: it is computed when it is asked for
                 self._ahead = self._beside.submit(self._bits)
