@@ -3,15 +3,15 @@
 import shutil
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 import gemmule
 from golden_cases import FIXTURES
+from scratch import new_folder
 
 # Fixture and cache: every kind of element.
 KINDS = [("e2b", "float32"), ("e2b", "bf16"), ("mobile", "static")]
 TEMPLATE = (FIXTURES / "tokenizer" / "chat_template.jinja").read_text()
-_ROOT = Path(mkdtemp(prefix="gemmule-chat-models-"))
+_ROOT = new_folder()
 
 
 def chat_folder(name: str, folder: Path) -> Path:

@@ -5,9 +5,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from shutil import rmtree
-from tempfile import mkdtemp
 from typing import Any
 
 import hypothesis.strategies as st
@@ -28,6 +26,7 @@ import gemmule
 from chat_models import KINDS, chat_model
 from examples import drawing
 from gemmule.errors import ArgumentError, ContextError, FormatError, GemmuleError, MissingFileError, ResourceError
+from scratch import new_folder
 
 CONTEXT = 160  # tokens
 PROMPTS = ("A tale about a fox and a hen. " * 3, "A tale about a fox and a cat. " * 4, (2, 5, 7, 11, 13) * 14, "Hi.")
@@ -146,7 +145,7 @@ class Uses(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.folder = Path(mkdtemp())
+        self.folder = new_folder()
         self.loaded = self.saved = 0
 
     def teardown(self):

@@ -2,9 +2,7 @@
 
 import random
 from dataclasses import dataclass, field
-from pathlib import Path
 from shutil import rmtree
-from tempfile import mkdtemp
 from typing import Any
 
 import hypothesis.strategies as st
@@ -23,6 +21,7 @@ import gemmule
 from chat_models import KINDS, chat_model, logits_behind
 from examples import drawing
 from golden_cases import FIXTURES
+from scratch import new_folder
 
 TEXTS = st.sampled_from(["Hi.", "And then?", "A tale about a fox and a hen. " * 3, "word " * 30])
 COUNTS = st.sampled_from([1, 3, 20, 70])  # tokens of an answer
@@ -50,7 +49,7 @@ def machine_for(name, kv):
             super().__init__()
             # A small cache of prefixes, so that it drops some; all chats use it.
             self.model = gemmule.load(plain._folder, kv=kv, threads=1, trust_template=True, prefix_cache=1_000_000)
-            self.folder = Path(mkdtemp())
+            self.folder = new_folder()
             self.latest = None
 
         def teardown(self):

@@ -11,7 +11,6 @@ import threading
 import time
 from itertools import cycle
 from pathlib import Path
-from tempfile import mkdtemp
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ import pytest
 import gemmule
 from chat_models import chat_model
 from golden_cases import FIXTURES
+from scratch import new_folder
 
 ASKED = {"seed": 3, "max_tokens": 3, "ignore_eos": True, "logprobs": True}
 SECONDS = 120
@@ -157,7 +157,7 @@ def scheduler():
 
 def collector():
     """A chat that is saved when it goes."""
-    model, file = chat_model("mobile", "static"), Path(mkdtemp()) / "session.chat"
+    model, file = chat_model("mobile", "static"), new_folder() / "session.chat"
     saved = []
 
     class Session:
@@ -172,6 +172,7 @@ def collector():
     for _ in range(60):
         Session()
         model.generate("Hi there " * 30, **ASKED)
+    gc.collect()  # not when Python ends: the folder is gone then
     assert saved
 
 

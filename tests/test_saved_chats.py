@@ -411,10 +411,14 @@ def test_a_disk_that_fails_while_it_is_read(saved, tmp_path, monkeypatch):
     assert gemmule.read_chat(path).messages == saved[1]
 
 
-def test_what_could_not_be_read_again_is_not_saved(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("bound", "message"), [("MOST_BYTES", "at most 100 bytes; found"), ("_MOST_VALUES", "found more than 100 strings")]
+)
+def test_what_could_not_be_read_again_is_not_saved(monkeypatch, tmp_path, bound, message):
     chat = spoken(chat_model("mobile", "static"), TEXTS[:1])
-    monkeypatch.setattr("gemmule.chats.words.MOST_BYTES", 100)
-    with pytest.raises(gemmule.ArgumentError, match=r"fox\.chat: .*at most 100"):
+    chat._messages[0]["content"] = ["one", "two"] * 100
+    monkeypatch.setattr(f"gemmule.chats.words.{bound}", 100)
+    with pytest.raises(gemmule.ArgumentError, match=rf"fox\.chat: .*{message}"):
         chat.save(tmp_path / "fox.chat")
     assert not [*tmp_path.iterdir()]
 

@@ -88,7 +88,7 @@ def token_ids(ids: object, vocab_size: int, *, least: int = 1, name: str = "the 
     numbers = _integers(name, ids)
     if numbers.size < least:
         raise ArgumentError(
-            "the prompt is empty: no token", remedy="Pass at least one token.", expected="at least 1 token", found="0"
+            f"{name} is empty: no token", remedy="Pass at least one token.", expected="at least 1 token", found="0"
         )
     wrong = np.flatnonzero((numbers < 0) | (numbers >= vocab_size))
     if wrong.size:

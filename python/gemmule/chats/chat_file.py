@@ -127,21 +127,15 @@ def write(path: str | os.PathLike[str], saved: SavedChat, ids: NDArray[np.int32]
         ids: (N,) what `decoder` has seen, N = decoder.length.
 
     Raises:
-        ArgumentError: the turns are longer than any that can be read again.
+        ArgumentError: the turns are longer, or have more values, than any that can be read again.
         ArgumentError, MissingFileError: the path is none, or its folder is not there.
         ResourceError: the disk is full, or the system refuses to write there. Nothing is left then.
     """
     tokens = ids.astype("<i4").tobytes()
     parts = _parts(decoder, len(ids), [_NO_DIGEST] * (1 + len(decoder.extents(len(ids)))))
-    begin = len(_words(saved, parts))  # whatever the digests are
-    if begin > words.MOST_BYTES:
-        raise ArgumentError(
-            f"{path}: the chat's turns and tools take {begin} bytes; expected at most {words.MOST_BYTES}",
-            remedy="Keep its messages yourself, and go on with a new chat.",
-            file=str(path),
-            expected=f"at most {words.MOST_BYTES} bytes",
-            found=f"{begin} bytes",
-        )
+    text = _words(saved, parts)
+    _require_readable(path, text)
+    begin = len(text)  # whatever the digests are
     size = begin + sum(part.bytes for part in parts)
     with new_file(path, size, sources=(), force=True) as file:
         digests, at = [], begin
@@ -228,6 +222,22 @@ def _words(saved: SavedChat, parts: Sequence[_Part]) -> bytes:
     lines = [f" {json.dumps(key)}: {_lines(each)}" for key, each in value.items()]
     text = ("{\n" + ",\n".join(lines) + "\n}\n").encode()
     return b"gemmule-chat %d %012d %s\n" % (_VERSION, len(text), hashlib.sha256(text).hexdigest().encode()) + text
+
+
+def _require_readable(path: str | os.PathLike[str], text: bytes) -> None:
+    expected, found = f"at most {words.MOST_BYTES} bytes", f"{len(text)} bytes"
+    if len(text) <= words.MOST_BYTES:
+        try:
+            return words.check_size(text)
+        except ValueError as error:
+            expected, found = "what can be read again", str(error)
+    raise ArgumentError(
+        f"{path}: the chat's turns and tools take too much: expected {expected}; found {found}",
+        remedy="Keep its messages yourself, and go on with a new chat.",
+        file=str(path),
+        expected=expected,
+        found=found,
+    )
 
 
 def _lines(value: object) -> str:

@@ -28,15 +28,16 @@ _OTHERS = bytes(set(range(256)) - set(b'",[]{}'))
 def parsed(text: bytes) -> Any:
     """The value in `text`, which has at most MOST_BYTES, as plain as `messages.plain` makes it. Raises ValueError for
     what is none, or too much."""
-    _check_size(text)
+    check_size(text)
     value = json.loads(text.decode(), object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite)
     if _HALF_CHARACTER.search(text):  # mostly with its other half
         json.dumps(value, ensure_ascii=False).encode()
     return value
 
 
-def _check_size(text: bytes) -> None:
-    """Looks at quotes, commas and brackets alone, which a few passes over the bytes do."""
+def check_size(text: bytes) -> None:
+    """Raises ValueError for more than is read. Looks at quotes, commas and brackets alone, which a few passes over the
+    bytes do."""
     bare = text.replace(rb"\\", b"").replace(rb"\"", b"").translate(_BRACKETS, _OTHERS)
     if bare.count(b'"') > 2 * _MOST_VALUES:
         raise ValueError(f"more than {_MOST_VALUES} strings")
