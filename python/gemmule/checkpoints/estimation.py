@@ -22,9 +22,9 @@ ACTIVATIONS = ("auto", "float32", "int8")
 KV_BITS = {"float32": (32, 32), "bf16": (16, 16), "static": (8, 4)}  # of sliding layers, of full ones
 
 # Measured, as what a process grows by beyond the buffers below, and rounded up; docs/decisions/0013-hub.md has figures.
-# Code of the engine and of Python that runs for the first time, stacks of threads: 4 to 5 MB from one installation to
-# another, and the estimate must not be under.
-_PROGRAM_BYTES = 5_500_000
+# Code of the engine and of Python that runs for the first time: 3 to 3.5 MB; and the estimate must not be under.
+_PROGRAM_BYTES = 4_200_000
+_THREAD_BYTES = 80_000  # stack of one thread, with what kernels keep there
 _TENSOR_BYTES = 700  # names, shapes and places of one tensor
 _PIECE_BYTES = 2 << 20  # of a file that are mapped at once where one byte is touched: the largest folio
 _TOKENIZER_CODE_BYTES = 500_000
@@ -148,7 +148,7 @@ def _at_most(tensors: Tensors, context: int | None, kv: str, drafter: Path | Non
     cache = _kv_cache(shape, tokens, "float32" if kv == "auto" else kv)
     lists = 100_000 * _TENSOR_BYTES  # the largest checkpoint has a few thousand tensors
     own = 4 * sum(shape.vectors().values()) + _scratch(shape, tokens, 20 * _widest(shape)) + _tokenizer(tensors)
-    return tensors.most_bytes + lists + cache + own + _drafter(drafter, shape) + _PROGRAM_BYTES
+    return tensors.most_bytes + lists + cache + own + _drafter(drafter, shape) + _program()
 
 
 def _estimate(tensors: Tensors, context: int | None, kv: str, activations: str, drafter: Path | None) -> Estimate:
@@ -169,10 +169,16 @@ def _estimate(tensors: Tensors, context: int | None, kv: str, activations: str, 
         scratch=_scratch(shape, tokens, _inputs(tensors, activations)),
         tokenizer=_tokenizer(tensors),
         drafter=_drafter(drafter, shape),
-        program=_PROGRAM_BYTES + _TENSOR_BYTES * len(tensors.all),
+        program=_program() + _TENSOR_BYTES * len(tensors.all),
         on_disk=_sums(tensors, [EMBEDDINGS, PER_LAYER_EMBEDDINGS]),
         unused=_sums(tensors, [TOWERS, LEFTOVERS, UNKNOWN]),
     )
+
+
+def _program() -> int:
+    """Of code, and of as many threads as `load` starts where nobody says how many."""
+    threads: int = _core.cpu()["threads"]
+    return _PROGRAM_BYTES + _THREAD_BYTES * threads
 
 
 def _is_resident(tensors: Tensors, tensor: Tensor) -> bool:
