@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import signal
@@ -48,6 +49,15 @@ def test_cpu():
     assert cpu["target"] in cpu["targets"]
     assert cpu["threads"] >= 1
     assert isinstance(cpu["features"], list)
+
+
+def test_a_target_that_the_processor_does_not_have():
+    """Python shows no more of an exception in an import than its message."""
+    command, environment = [sys.executable, "-c", "import gemmule"], {**os.environ, "GEMMULE_TARGET": "AVX9"}
+    child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    targets = ", ".join(gemmule.cpu()["targets"])
+    message = f"GEMMULE_TARGET is AVX9, which is not among the targets of this processor ({targets})"
+    assert child.stderr.endswith(f"{message}: set it to one of them, or unset it\n")
 
 
 def test_model(fairy):

@@ -71,9 +71,8 @@ void SetTarget(const std::string& name) {
     if (names.back() == name) chosen = bit;
   }
   if (!name.empty() && chosen == 0) {
-    throw ArgumentError(
-        "target " + name + " is not among those of this program on this processor (" + Joined(names) + ")",
-        "Set GEMMULE_TARGET to one of them, or unset it.");
+    throw ArgumentError("GEMMULE_TARGET is " + name + ", which is not among the targets of this processor (" +
+                        Joined(names) + "): set it to one of them, or unset it");
   }
   hwy::SetSupportedTargetsForTest(chosen);
   ForcedTarget() = name;
