@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 import gemmule
 from chat_models import KINDS, chat_model, logits_behind
 from examples import drawing
+from gemmule.chats.turns import calls_of, not_executed, shown
 from golden_cases import FIXTURES
 from scratch import new_folder
 
@@ -37,6 +38,11 @@ class Spoken:
 
     chat: gemmule.Chat
     history: list[list[dict[str, Any]]] = field(default_factory=lambda: [SYSTEM])
+
+    def asked(self, text: str) -> list[dict[str, Any]]:
+        """The conversation and `text`. Models that were not trained write calls, too, which nobody makes."""
+        messages = self.history[-1]
+        return [*messages, *not_executed(calls_of(messages)), {"role": "user", "content": text}]
 
 
 def machine_for(name, kv):
@@ -61,9 +67,9 @@ def machine_for(name, kv):
 
         @rule(spoken=chats, text=TEXTS, count=COUNTS)
         def send(self, spoken, text, count):
-            asked = [*spoken.history[-1], {"role": "user", "content": text}]
+            asked = spoken.asked(text)
             result = spoken.chat.send(text, max_tokens=count, **GREEDY)
-            want = plain.generate(asked, max_tokens=count, **GREEDY)  # reads everything
+            want = plain.generate(shown(asked), max_tokens=count, **GREEDY)  # reads everything
             assert want.usage.cached_tokens == 0
             assert result.tokens == want.tokens
             assert result.logprobs == want.logprobs
@@ -107,8 +113,8 @@ def machine_for(name, kv):
                 return
             spoken, self.latest = self.latest, None
             assert spoken.chat.messages == spoken.history[-1]
-            prompt = [*spoken.history[-1], {"role": "user", "content": "So?"}]
-            want = plain._new_decoder().prefill(np.array(plain.tokenizer.encode_messages(prompt), np.int32))
+            prompt = plain.tokenizer.encode_messages(shown(spoken.asked("So?")))
+            want = plain._new_decoder().prefill(np.array(prompt, np.int32))
             assert np.array_equal(logits_behind(spoken.chat, "So?"), want)
 
     return Conversations
