@@ -26,7 +26,8 @@ if(GEMMULE_SANITIZE)
   else()
     message(FATAL_ERROR "GEMMULE_SANITIZE is \"${GEMMULE_SANITIZE}\"; want address or thread.")
   endif()
-  # Little optimisation and lines only: GCC would take minutes for one kernel.
-  target_compile_options(gemmule_options INTERFACE ${sanitize} -fno-omit-frame-pointer -O1 -g1)
+  # Little optimisation and lines only: GCC would take minutes for one kernel, and still does without these two.
+  set(fast -O1 -g1 $<$<CXX_COMPILER_ID:GNU>:-fno-tree-pta> $<$<CXX_COMPILER_ID:GNU>:-fira-region=one>)
+  target_compile_options(gemmule_options INTERFACE ${sanitize} -fno-omit-frame-pointer ${fast})
   target_link_options(gemmule_options INTERFACE ${sanitize})
 endif()
