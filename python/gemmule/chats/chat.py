@@ -156,7 +156,7 @@ class Chat:
         it.
 
         Raises:
-            ArgumentError: the path is none, or a folder; the turns take more than 6 MiB of JSON.
+            ArgumentError: the path is none, or a folder; the turns take more than 6 MiB of JSON, or 65,536 values.
             MissingFileError: there is no such folder to write in.
             ResourceError: the disk is full, or the system refuses to write there. Nothing is left then.
         """
